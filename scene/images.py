@@ -1,0 +1,179 @@
+"""Pictures from files: colours, foregrounds, masks, and what differs from a plain background."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import InputError
+
+Colour = tuple[float, float, float]
+WHITE: Colour = (1.0, 1.0, 1.0)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+_UNSUPPORTED_MODES = ("I", "F")  # no stated range, so no honest conversion to 0..1
+
+
+def read_image(
+    path: str | Path,
+    size: tuple[int, int] | None = None,  # (width, height), pixels; None keeps the file's size
+    background: Colour = WHITE,
+) -> Tensor:
+    """Colours of an image file, [3, H, W] float32 in 0..1.
+
+    Transparent images are composited on `background`; grey, palette and 16-bit grey images are
+    converted. Shrinking averages over pixel areas, so that nothing aliases.
+
+    Raises:
+        InputError: the file is missing, unreadable, truncated, of an unsupported kind, or of
+            another aspect ratio than `size`.
+    """
+    channels = _load(Path(path))
+    colours = channels[:3]
+    if len(channels) == 4:
+        alpha = channels[3]
+        for channel, behind in zip(colours, background, strict=True):
+            channel -= behind
+            channel *= alpha
+            channel += behind
+    return torch.from_numpy(_resample(colours, size, Path(path)))
+
+
+def read_foreground(path: str | Path, size: tuple[int, int] | None = None) -> Tensor | None:
+    """The alpha channel, [H, W] float32 in 0..1, or None when the image is opaque.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    channels = _load(Path(path))
+    if len(channels) == 3 or channels[3].min() == 1.0:
+        return None
+    return torch.from_numpy(_resample(channels[3:], size, Path(path))[0])
+
+
+def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
+    """A ground-truth mask, [H, W] bool: true where the file is brighter than half.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    brightness = _load(Path(path))[:3].max(axis=0, keepdims=True)
+    return torch.from_numpy(_resample(brightness, size, Path(path))[0] > 0.5)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) from the file's header, pixels.
+
+    Raises:
+        InputError: the file is missing or not an image.
+    """
+    with _opened(Path(path)) as image:
+        return image.size
+
+
+def silhouette(
+    image: Tensor,  # [3, H, W]
+    background: Colour,
+    tolerance: float = 8 / 255,
+) -> Tensor:
+    """What differs from the background by more than `tolerance` in any channel, [H, W] bool."""
+    plain = torch.tensor(background, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    return ((image - plain).abs() > tolerance).any(dim=0)
+
+
+def detect_background(
+    paths: Sequence[Path],
+    sample: int = 12,
+    tolerance: float = 6 / 255,
+    majority: float = 0.6,
+) -> Colour | None:
+    """The one colour behind the object, or None when there is no such colour.
+
+    Transparent images stand on white by definition. For opaque ones, the median colour of the
+    border pixels of `sample` evenly chosen images counts as the background when at least the share
+    `majority` of all these pixels lies within `tolerance` of it in every channel.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(sample, len(paths)))})
+    borders = []
+    for path in (paths[i] for i in chosen):
+        channels = _load(path)
+        if len(channels) == 4 and channels[3].min() < 1.0:
+            return WHITE
+        rgb = channels[:3]
+        borders += [rgb[:, 0], rgb[:, -1], rgb[:, 1:-1, 0], rgb[:, 1:-1, -1]]
+    pixels = np.concatenate(borders, axis=1).T  # [P, 3]
+    plain = np.median(pixels, axis=0)
+    near = (np.abs(pixels - plain) <= tolerance).all(axis=1)
+    if near.mean() < majority:
+        return None
+    red, green, blue = (float(c) for c in np.median(pixels[near], axis=0))
+    return red, green, blue
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise InputError(f"There is no image {path}: restore it or remove its entry.") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not an image that can be read: replace the file.") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"Cannot open the image {path} ({error}): replace the file.") from error
+
+
+def _load(path: Path) -> NDArray[np.float32]:
+    """Decodes the whole file: [3 or 4, H, W] in 0..1, with alpha when it can be transparent."""
+    with _opened(path) as image:
+        if image.mode in _UNSUPPORTED_MODES:
+            raise InputError(
+                f"{path} holds {image.mode!r} pixels (32 bits a channel): save it with 8 or 16 bits."
+            )
+        try:
+            image.load()
+            if image.mode in _SIXTEEN_BIT_MODES:
+                pixels, highest = np.repeat(np.asarray(image)[..., None], 3, axis=2), 65535
+            else:
+                mode = "RGBA" if image.has_transparency_data else "RGB"
+                pixels, highest = np.asarray(image.convert(mode)), 255
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three
+            raise InputError(
+                f"The image {path} is truncated or damaged ({error}): replace the file."
+            ) from error
+    channels = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+    channels /= highest
+    return channels
+
+
+def _resample(
+    channels: NDArray[np.float32],  # [C, H, W]
+    size: tuple[int, int] | None,
+    path: Path,
+) -> NDArray[np.float32]:
+    height, width = channels.shape[1:]
+    if size is None or size == (width, height):
+        return channels
+    _check_aspect((width, height), size, path)
+    import cv2  # 0.3 s to import, and most images need no resampling
+
+    shrinks = size[0] <= width and size[1] <= height
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = [cv2.resize(channel, size, interpolation=method) for channel in channels]
+    return np.stack(resized).astype(np.float32, copy=False)
+
+
+def _check_aspect(found: tuple[int, int], wanted: tuple[int, int], path: Path) -> None:
+    """One pixel of rounding is allowed, in the coarser of the two images."""
+    scale = wanted[0] / found[0]
+    if abs(found[1] * scale - wanted[1]) > max(1.0, scale):
+        raise InputError(
+            f"{path} is {found[0]} x {found[1]} pixels, which does not fit the camera's "
+            f"{wanted[0]} x {wanted[1]}: give an image of the same aspect ratio."
+        )
