@@ -1,0 +1,55 @@
+"""Differences that need no pre-trained weights: plain RGB, and CIELAB with a tolerance of 1 px."""
+
+from torch import Tensor
+
+from .colour import rgb_to_lab
+from .filters import gaussian_blur, neighbourhood_range
+
+PRE_BLUR = 0.7  # pixels; takes off sensor noise and aliasing before images are compared
+LAB_UNIT = 100.0  # the lightness axis is scaled to 0..1
+
+
+class RgbFeatures:
+    """Squared difference of RGB, summed over channels."""
+
+    name = "rgb"
+    sigma = 2.0  # pixels, blur of the map
+
+    def difference(self, query: Tensor, rendering: Tensor) -> Tensor:
+        """Difference map [B, H, W] of images [B, 3, H, W] in 0..1."""
+        return (query - rendering).square().sum(dim=1)
+
+
+class ClassicalFeatures:
+    """Squared CIELAB distance that forgives edges displaced by up to one pixel."""
+
+    name = "classical"
+    sigma = 2.0  # pixels, blur of the map
+
+    def difference(self, query: Tensor, rendering: Tensor) -> Tensor:
+        """Difference map [B, H, W] of images [B, 3, H, W] in 0..1."""
+        return tolerant_residual(query, rendering).square().sum(dim=1)
+
+
+def perceptual(images: Tensor) -> Tensor:
+    """Slightly blurred CIELAB in units of 100, [..., 3, H, W], of RGB images in 0..1."""
+    return rgb_to_lab(gaussian_blur(images, PRE_BLUR)) / LAB_UNIT
+
+
+def tolerant_residual(query: Tensor, rendering: Tensor) -> Tensor:
+    """How far the images are apart where a shift of one pixel cannot explain it, [B, 3, H, W].
+
+    Each pixel is compared with the interval of values in the 3x3 neighbourhood of the other
+    image, in both directions; the farther of the two counts, per CIELAB channel. The sign says
+    whether the query is above (+) or below (-) the rendering. Images are [B, 3, H, W] in 0..1.
+    """
+    ours, theirs = perceptual(query), perceptual(rendering)
+    there = _beyond(ours, theirs)
+    back = -_beyond(theirs, ours)
+    return there.where(there.abs() >= back.abs(), back)
+
+
+def _beyond(values: Tensor, other: Tensor) -> Tensor:
+    """Signed distance of values to the 3x3 interval of the other image, 0 inside it."""
+    low, high = neighbourhood_range(other)
+    return values - values.clamp(low, high)
