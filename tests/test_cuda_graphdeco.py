@@ -1,19 +1,16 @@
 """The adapter to the CUDA rasteriser of 3DGS, held against `reference` through a stand-in for the
 extension that keeps the extension's conventions (NDC, transposed matrices, three channels)."""
 
-import math
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from cuda_scene import CAMERA, cloud, outputs, view_at
 from torch import Tensor
 
 from gaussian_renderer import graphdeco, reference
-from scene import Camera, Gaussians
-
-CAMERA = Camera(torch.eye(4, dtype=torch.float64), 44.0, 40.0, 21.5, 17.0, 45, 37)
 
 
 class Settings(NamedTuple):
@@ -57,7 +54,7 @@ class Rasteriser:
         centres = ((ndc + 1) * size - 1) / 2  # pixel centres lie at integers
         a, b, c = _covariance_2d(points, cov3D_precomp, s).unbind(-1)
         order = torch.argsort(points[:, 2].detach(), stable=True)
-        projected = SimpleNamespace(
+        projected: Any = SimpleNamespace(
             means=centres[order],
             conics=(torch.stack([c, -b, a], -1) / (a * c - b * b)[:, None])[order],
             opacities=opacities[order, 0],
@@ -92,56 +89,17 @@ def extension(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diff_gaussian_rasterization", fake)
 
 
-def cloud(count: int = 30, degree: int = 2) -> Gaussians:
-    """Gaussians in front of the camera, float64."""
-    g = torch.Generator().manual_seed(3)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-    return Gaussians(
-        means=0.5 * normal(count, 3),
-        log_scales=-2.2 + 0.4 * normal(count, 3),
-        quaternions=normal(count, 4),
-        opacity_logits=normal(count),
-        sh=0.3 * normal(count, (degree + 1) ** 2, 3),
-    )
-
-
-def turned_view() -> Tensor:
-    angle = math.radians(25)
-    view = torch.eye(4, dtype=torch.float64)
-    view[0, 0] = view[2, 2] = math.cos(angle)
-    view[0, 2], view[2, 0] = math.sin(angle), -math.sin(angle)
-    view[:3, 3] = torch.tensor([0.1, -0.05, 3.0])
-    return view
-
-
-def outputs(backend, gaussians, colours, background, with_depth):  # type: ignore[no-untyped-def]
-    """All outputs, and the gradients of a random projection of them."""
-    leaves = gaussians.map(lambda t: t.clone().requires_grad_(True))
-    view = turned_view().requires_grad_(True)
-    screen = torch.zeros(len(gaussians), 2, dtype=torch.float64, requires_grad=True)
-    image, alpha, depth, _ = backend.rasterise(
-        leaves, CAMERA, view, background, colours, with_depth, screen, 1
-    )
-    results = [image, alpha] + ([depth] if with_depth else [])
-    g = torch.Generator().manual_seed(5)
-    loss = sum((r * torch.randn(r.shape, generator=g, dtype=r.dtype)).sum() for r in results)
-    tensors = {**leaves.named_tensors(), "view": view, "screen": screen}
-    gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
-    return results, dict(zip(tensors, gradients, strict=True))
-
-
 @pytest.mark.parametrize("channels", [None, 1, 2, 7])
 @pytest.mark.parametrize("with_depth", [False, True])
-def test_images_and_gradients_are_those_of_reference(channels: int | None, with_depth: bool) -> None:
+def test_images_and_gradients_are_those_of_reference(
+    channels: int | None, with_depth: bool
+) -> None:
     gaussians = cloud()
     g = torch.Generator().manual_seed(1)
     colours = channels and torch.rand(len(gaussians), channels, generator=g, dtype=torch.float64)
     background = torch.linspace(0.2, 0.9, channels or 3, dtype=torch.float64)
-    ours, our_gradients = outputs(graphdeco, gaussians, colours, background, with_depth)
-    theirs, their_gradients = outputs(reference, gaussians, colours, background, with_depth)
+    ours, our_gradients = outputs(graphdeco, CAMERA, gaussians, colours, background, with_depth)
+    theirs, their_gradients = outputs(reference, CAMERA, gaussians, colours, background, with_depth)
     for ours_i, theirs_i in zip(ours, theirs, strict=True):
         torch.testing.assert_close(ours_i, theirs_i, rtol=0, atol=1e-9)
     for name, expected in their_gradients.items():
@@ -154,7 +112,9 @@ def test_images_and_gradients_are_those_of_reference(channels: int | None, with_
 
 def test_pose_gradient_flows_through_the_moved_gaussians() -> None:
     """The extension knows no pose: the gradient of `view` must come from means and covariances."""
-    _, gradients = outputs(graphdeco, cloud(), None, torch.ones(3, dtype=torch.float64), False)
+    _, gradients = outputs(
+        graphdeco, CAMERA, cloud(), None, torch.ones(3, dtype=torch.float64), False
+    )
     assert gradients["view"][:3].abs().min() > 0
     assert gradients["view"][3].abs().max() == 0
 
@@ -175,7 +135,7 @@ def test_no_gaussians_leave_the_background() -> None:
     empty = cloud().map(lambda t: t[:0])
     background = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
     image, alpha, depth, radii = graphdeco.rasterise(
-        empty, CAMERA, turned_view(), background, None, True, torch.zeros(0, 2).double(), 1
+        empty, CAMERA, view_at(25), background, None, True, torch.zeros(0, 2).double(), 1
     )
     assert torch.equal(image[:, 5, 7], background) and image.shape == (3, 37, 45)
     assert alpha.abs().max() == 0 and depth is not None and depth.abs().max() == 0
