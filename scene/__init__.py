@@ -5,31 +5,54 @@ from .captures import Capture, PointCloud, Query, View, split_holdout, subset_vi
 from .errors import InputError
 from .files import atomic_write, read_json, write_json
 from .gaussians import Gaussians
+from .growth import carry, chain, clone, prune, reset_opacity, split
+from .growth_policy import CappedGrowth, Growth, GrowthPolicy, GrowthStatistics, PaperGrowth
+from .hull import VisualHull, outside_hull, visual_hull, visual_hull_points
 from .images import detect_background, read_foreground, read_image, read_mask, silhouette
 from .ply import load_ply, save_ply
 from .readers import read_capture, read_queries, true_poses
+from .start import initial_gaussians, point_colours, random_points, scene_extent
 
 __all__ = [
     "Camera",
+    "CappedGrowth",
     "Capture",
     "Gaussians",
+    "Growth",
+    "GrowthPolicy",
+    "GrowthStatistics",
     "InputError",
+    "PaperGrowth",
     "PointCloud",
     "Query",
     "View",
+    "VisualHull",
     "atomic_write",
+    "carry",
+    "chain",
+    "clone",
     "detect_background",
+    "initial_gaussians",
     "load_ply",
+    "outside_hull",
+    "point_colours",
+    "prune",
+    "random_points",
     "read_capture",
     "read_foreground",
     "read_image",
     "read_json",
     "read_mask",
     "read_queries",
+    "reset_opacity",
     "save_ply",
+    "scene_extent",
     "silhouette",
+    "split",
     "split_holdout",
     "subset_views",
     "true_poses",
+    "visual_hull",
+    "visual_hull_points",
     "write_json",
 ]

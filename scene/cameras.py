@@ -51,3 +51,13 @@ class Camera:
     def at(self, world_to_camera: Tensor) -> "Camera":
         """The same lens at another place; `world_to_camera` is [4, 4]."""
         return replace(self, world_to_camera=world_to_camera.detach().to("cpu", torch.float64))
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Column and row (pixels) and depth (world units) of world points [N, 3], each [N].
+
+        In the points' dtype. Where the depth is not positive, column and row mean nothing.
+        """
+        matrix = (self.intrinsics @ self.world_to_camera[:3].cpu()).to(points.device, points.dtype)
+        x, y, depth = (points @ matrix[:, :3].T + matrix[:, 3]).unbind(1)
+        safe = depth.clamp(min=1e-6)
+        return x / safe, y / safe, depth

@@ -95,5 +95,5 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} is not UTF-8 text: save it as JSON in UTF-8.") from error
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} is not valid JSON (line {error.lineno}: {error.msg}): mend or restore the file."
+            f"{path} is not valid JSON (line {error.lineno}: {error.msg}): mend or restore it."
         ) from error

@@ -134,7 +134,7 @@ def _load(path: Path) -> NDArray[np.float32]:
     with _opened(path) as image:
         if image.mode in _UNSUPPORTED_MODES:
             raise InputError(
-                f"{path} holds {image.mode!r} pixels (32 bits a channel): save it with 8 or 16 bits."
+                f"{path} holds {image.mode!r} pixels (32 bits each): save it with 8 or 16 bits."
             )
         try:
             image.load()

@@ -1,4 +1,4 @@
-"""Reading captures: the format is recognised by what lies in the folder. Nothing is ever written."""
+"""Reading captures: the format is recognised by what lies in the folder. Nothing is written."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,0 +1,123 @@
+"""The first Gaussians: points, their colours, and the sizes and opacities that 3DGS starts from."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+from torch import Tensor
+
+from .cameras import Camera
+from .captures import PointCloud
+from .gaussians import Gaussians
+
+SH_CONSTANT = 0.28209479177387814  # Y_00 = 1 / (2 sqrt(pi)): colour = 0.5 + Y_00 * coefficient
+_SMALLEST_SQUARED_DISTANCE = 1e-7  # as in 3DGS, for points that coincide
+_SAME_SURFACE = 2.0  # a point this many spacings behind the nearest one still counts as in front
+
+
+def scene_extent(cameras: Sequence[Camera]) -> float:
+    """1.1 times the largest distance of a camera centre from their mean, world units (3DGS)."""
+    centres = torch.stack([camera.centre for camera in cameras])
+    return 1.1 * float((centres - centres.mean(0)).norm(dim=1).max())
+
+
+def random_points(
+    count: int = 100_000,
+    extent: float = 1.3,
+    seed: int = 0,
+    centre: Sequence[float] = (0.0, 0.0, 0.0),
+) -> PointCloud:
+    """The random start of 3DGS: uniform in a cube of half-size `extent`, colours about mid-grey."""
+    generator = torch.Generator().manual_seed(seed)
+    xyz = (2 * torch.rand(count, 3, generator=generator) - 1) * extent + torch.tensor(centre)
+    coefficients = torch.rand(count, 3, generator=generator) / 255
+    return PointCloud(xyz, 0.5 + SH_CONSTANT * coefficients)
+
+
+def initial_gaussians(
+    points: Tensor,  # [N, 3]
+    colours: Tensor,  # [N, 3], 0..1
+    sh_degree: int = 0,
+    opacity: float = 0.1,
+) -> Gaussians:
+    """Round Gaussians as large as the distance to their three nearest neighbours (3DGS).
+
+    Raises:
+        ValueError: fewer than two points, or not one colour per point.
+    """
+    if len(points) < 2 or colours.shape != points.shape:
+        raise ValueError(f"{tuple(points.shape)} points and {tuple(colours.shape)} colours")
+    squared = _neighbour_distances(points, 3).square().mean(1)  # [N]
+    log_scales = 0.5 * squared.clamp(min=_SMALLEST_SQUARED_DISTANCE).log()
+    sh = torch.zeros(len(points), (sh_degree + 1) ** 2, 3)
+    sh[:, 0] = (colours.float() - 0.5) / SH_CONSTANT
+    return Gaussians(
+        means=points.detach().float().clone(),
+        log_scales=log_scales[:, None].repeat(1, 3),
+        quaternions=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(points), 1),
+        opacity_logits=torch.full((len(points),), math.log(opacity / (1 - opacity))),
+        sh=sh,
+    )
+
+
+def point_colours(
+    points: Tensor,  # [N, 3], a surface
+    cameras: Sequence[Camera],
+    images: Sequence[Tensor],  # [3, H, W] each
+) -> Tensor:
+    """The mean colour of every point over the views that see it unoccluded, [N, 3] in 0..1.
+
+    A view sees a point that has no other point clearly in front of it, at the scale of the points'
+    spacing. Points that no view sees take the colour of the nearest one that is seen, or mid-grey.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    if len(points) < 2:
+        raise ValueError("at least two points are needed")
+    points = points.detach().float()
+    spacing = float(_neighbour_distances(points, 1).median())
+    total, count = torch.zeros(len(points), 3), torch.zeros(len(points))
+    for camera, image in zip(cameras, images, strict=True):
+        column, row, depth = camera.project(points)
+        inside = (depth > 0) & (column >= 0) & (column < camera.width)
+        inside &= (row >= 0) & (row < camera.height)
+        index = inside.nonzero()[:, 0]
+        column, row, depth = column[index], row[index], depth[index]
+        front = _in_front(column, row, depth, camera, spacing)
+        index, pixel = index[front], (row.long() * camera.width + column.long())[front]
+        total[index] += image.reshape(3, -1)[:, pixel].T
+        count[index] += 1
+    seen = count > 0
+    colours = total / count.clamp(min=1)[:, None]
+    if not seen.any():
+        return torch.full_like(colours, 0.5)
+    if not seen.all():
+        _, nearest = cKDTree(points[seen].numpy()).query(points[~seen].numpy())
+        colours[~seen] = colours[seen][torch.from_numpy(nearest)]
+    return colours
+
+
+def _in_front(column: Tensor, row: Tensor, depth: Tensor, camera: Camera, spacing: float) -> Tensor:
+    """Which of the projected points [P] have nothing clearly in front of them, [P] bool.
+
+    The depth buffer has cells as wide as the points' spacing at their mean depth.
+    """
+    if not len(depth):
+        return torch.zeros(0, dtype=torch.bool)
+    cell = max(1.0, 1.5 * spacing * max(camera.fx, camera.fy) / float(depth.mean()))
+    across = math.ceil(camera.width / cell) + 1
+    down = math.ceil(camera.height / cell) + 1
+    where = (row / cell).long() * across + (column / cell).long()
+    nearest = torch.full((across * down,), math.inf).scatter_reduce(0, where, depth, "amin")
+    return depth <= nearest[where] + _SAME_SURFACE * spacing
+
+
+def _neighbour_distances(points: Tensor, neighbours: int) -> Tensor:
+    """Distances to the nearest other points, [N, min(neighbours, N - 1)] float32."""
+    where = points.detach().to("cpu", torch.float64).numpy()
+    wanted = np.arange(2, min(neighbours + 1, len(where)) + 1)  # the first one is the point itself
+    distances, _ = cKDTree(where).query(where, k=wanted)
+    return torch.from_numpy(distances).float()
