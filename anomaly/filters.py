@@ -1,6 +1,7 @@
 """Separable filters on stacks of images, on any device: Gaussian blur and 3x3 range."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def neighbourhood_range(images: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _extend(images: Tensor, axis: int, better) -> Tensor:
+def _extend(images: Tensor, axis: int, better: Callable[..., Tensor]) -> Tensor:
     """The better of each value and its two neighbours along one axis."""
     length = images.shape[axis]
     result = images.clone()

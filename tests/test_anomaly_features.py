@@ -70,7 +70,8 @@ def test_difference_follows_the_recipe(network):
     assert ours.shape == (1, 224, 224)
     assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-3)
     maps, scores = anomaly_maps(features, query, rendering)
-    assert maps.shape == (1, 400, 400) and scores.item() > 0
+    assert maps.shape == (1, 400, 400)
+    assert scores.item() > 0
     assert anomaly_maps(features, query, query)[1].item() < 1e-6 * scores.item()
 
 
@@ -88,19 +89,22 @@ def test_weights_are_found_in_a_folder_and_by_auto(network, tmp_path):
     image = torch.rand(1, 3, 224, 224)
     assert torch.equal(features.levels(image)[3], EfficientNetFeatures(network).levels(image)[3])
     features, reason = make_features("auto", tmp_path)
-    assert features.name == "efficientnet_b4" and str(path) in reason
+    assert features.name == "efficientnet_b4"
+    assert str(path) in reason
 
 
 def test_auto_falls_back_and_says_so():
     features, reason = make_features("auto")
     assert features.name == "classical"
-    assert "no weights of EfficientNet-b4" in reason and "\n" not in reason
+    assert "no weights of EfficientNet-b4" in reason
+    assert "\n" not in reason
 
 
 def test_missing_weights_name_file_address_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         make_features("efficientnet_b4", tmp_path)
-    assert weights_url() in str(error.value) and str(tmp_path) in str(error.value)
+    assert weights_url() in str(error.value)
+    assert str(tmp_path) in str(error.value)
     assert "efficientnet-b4-6ed6700e.pth" in str(error.value)
 
 

@@ -78,10 +78,13 @@ def test_a_painted_defect_is_found_where_it_is(name):
     query = rendering.clone()
     query[1, :, 30:36, 40:46] = torch.tensor([0.1, 0.6, 0.2]).reshape(3, 1, 1)
     maps, scores = anomaly_maps(features, query, rendering)
-    assert maps.shape == (2, 64, 64) and scores.shape == (2,)
-    assert scores[0] == 0 and scores[1] == maps[1].max() > 0.01
+    assert maps.shape == (2, 64, 64)
+    assert scores.shape == (2,)
+    assert scores[0] == 0
+    assert scores[1] == maps[1].max() > 0.01
     y, x = divmod(int(maps[1].argmax()), 64)
-    assert abs(y - 32.5) < 3 and abs(x - 42.5) < 3
+    assert abs(y - 32.5) < 3
+    assert abs(x - 42.5) < 3
 
 
 def test_batch_and_threads_do_not_change_a_map():
@@ -94,7 +97,8 @@ def test_batch_and_threads_do_not_change_a_map():
     torch.set_num_threads(2 if threads == 1 else 1)
     again, scores_again = anomaly_maps(features, query, rendering, top_share=0.01)
     torch.set_num_threads(threads)
-    assert torch.equal(together, again) and torch.equal(scores, scores_again)
+    assert torch.equal(together, again)
+    assert torch.equal(scores, scores_again)
 
 
 def test_score_is_the_maximum_or_the_mean_of_the_top():

@@ -125,7 +125,8 @@ def test_pixel_figures_match_scikit_learn_in_all_and_per_kind(levels):
 def test_undefined_figures_are_none():
     flat = np.zeros((4, 4), np.float32)
     only_good = evaluate([1.0, 2.0], [False, False], ["good"] * 2, [flat, flat], [None, None])
-    assert only_good["image"]["auroc"] is None and only_good["pixel"]["aupro_0.3"] is None
+    assert only_good["image"]["auroc"] is None
+    assert only_good["pixel"]["aupro_0.3"] is None
     assert only_good["kinds"] == {}
     without_masks = evaluate([1.0, 2.0], [False, True], ["good", "Burrs"], [flat, flat], [None] * 2)
     assert without_masks["image"]["auroc"] == 1.0
