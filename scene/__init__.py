@@ -8,7 +8,14 @@ from .gaussians import Gaussians
 from .growth import carry, chain, clone, prune, reset_opacity, split
 from .growth_policy import CappedGrowth, Growth, GrowthPolicy, GrowthStatistics, PaperGrowth
 from .hull import VisualHull, outside_hull, visual_hull, visual_hull_points
-from .images import detect_background, read_foreground, read_image, read_mask, silhouette
+from .images import (
+    detect_background,
+    image_size,
+    read_foreground,
+    read_image,
+    read_mask,
+    silhouette,
+)
 from .ply import load_ply, save_ply
 from .readers import read_capture, read_queries, true_poses
 from .start import initial_gaussians, point_colours, random_points, scene_extent
@@ -32,6 +39,7 @@ __all__ = [
     "chain",
     "clone",
     "detect_background",
+    "image_size",
     "initial_gaussians",
     "load_ply",
     "outside_hull",

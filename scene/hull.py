@@ -93,8 +93,12 @@ def visual_hull_points(
 
 def outside_hull(hull: VisualHull, points: Tensor, margin: int = 2) -> Tensor:
     """Which points [N, 3] lie outside of the hull dilated by `margin` voxels, [N] bool."""
-    padded = torch.nn.functional.pad(hull.occupied[None, None].float(), [margin] * 6)
-    near = torch.nn.functional.max_pool3d(padded, 2 * margin + 1, 1, margin)[0, 0] > 0
+    near = torch.nn.functional.pad(hull.occupied[None, None].float(), [margin] * 6)
+    for axis in range(3):  # a cube's maximum is the maximum along one axis after the other
+        reach = [2 * margin + 1 if i == axis else 1 for i in range(3)]
+        shift = [margin if i == axis else 0 for i in range(3)]
+        near = torch.nn.functional.max_pool3d(near, reach, 1, shift)
+    near = near[0, 0] > 0
     where = points.detach().to("cpu", torch.float64)
     cells = ((where - hull.origin) / hull.voxel).floor().long() + margin
     shape = torch.tensor(near.shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from plyfile import PlyData, PlyElement, PlyParseError  # type: ignore[import-untyped]
+from plyfile import PlyData, PlyElement, PlyParseError
 
 from .errors import InputError
 from .files import atomic_write
