@@ -1,4 +1,4 @@
-"""Rigid motions: the exponential map of SE(3) and its inverse, differentiable everywhere it is used.
+"""Rigid motions: the exponential map of SE(3) and its inverse, with gradients where they are used.
 
 A twist is xi = (omega, v): rotation vector first, radians, then the linear part in world units.
 Formulas are those of Lynch and Park, Modern Robotics, chapter 3; every quotient that is 0/0 at a

@@ -68,9 +68,7 @@ def test_group_axioms():
     assert torch.allclose(compose(compose(a, b), c), compose(a, compose(b, c)), atol=1e-13)
     assert torch.allclose(compose(a, inverse(a)), identity, atol=1e-13)
     assert torch.allclose(compose(inverse(a), a), identity, atol=1e-13)
-    assert torch.allclose(
-        inverse(compose(a, b)), compose(inverse(b), inverse(a)), atol=1e-13
-    )
+    assert torch.allclose(inverse(compose(a, b)), compose(inverse(b), inverse(a)), atol=1e-13)
     assert torch.equal(twist_exp(torch.zeros(6)), torch.eye(4))
 
 
@@ -93,7 +91,8 @@ def test_gradients_of_exp_and_log(angle):
 def test_gradients_are_finite_at_zero_in_both_float_types(dtype):
     twist = torch.zeros(6, dtype=dtype, requires_grad=True)
     (twist_exp(twist).sum() + twist_log(twist_exp(twist)).sum()).backward()
-    assert twist.grad is not None and torch.isfinite(twist.grad).all()
+    assert twist.grad is not None
+    assert torch.isfinite(twist.grad).all()
 
 
 def test_screw_is_equations_4_to_6():
@@ -118,7 +117,8 @@ def test_screw_gradients_at_and_near_zero():
         assert torch.autograd.gradcheck(screw_exp, (omega, v, theta))
     zero = torch.zeros(3, requires_grad=True)
     screw_exp(zero, torch.ones(3), torch.tensor(0.1)).sum().backward()
-    assert zero.grad is not None and torch.isfinite(zero.grad).all()
+    assert zero.grad is not None
+    assert torch.isfinite(zero.grad).all()
     moved = screw_exp(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]), torch.tensor(0.5))
     assert torch.allclose(moved[:3, 3], torch.tensor([0.5, 1.0, 1.5]))
 

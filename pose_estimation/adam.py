@@ -1,0 +1,112 @@
+"""SplatPose's own refinement: Adam on a rigid motion of the object, through the renderer."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gaussian_renderer import photometric_loss, render
+
+from .pyramid import Level, Renderer
+from .se3 import screw_exp, twist_exp
+from .settings import Schedule
+
+_BETAS = (0.9, 0.999)
+_START = 1e-3  # not zero, where the gradient of the screw's axis vanishes
+
+
+def refine_screw(
+    renderer: Renderer,
+    level: Level,
+    start: Tensor,  # [4, 4] float64 world_to_camera, the coarse pose; the camera stays there
+    centre: Tensor,  # [3] of the object, world: screws are expressed about it
+    *,
+    steps: int = 175,
+    learning_rate: float = 0.001,
+    schedule: Schedule = "constant",
+    ssim_weight: float = 0.2,
+) -> tuple[Tensor, list[float]]:
+    """SplatPose, section 3: `steps` of Adam on (omega, v, theta) of eq. 4-6 with the loss of eq. 7.
+
+    The object moves by screw_exp(omega, v, theta) about `centre` (the paper's objects lie at the
+    origin, where this is the same). Returns the pose after the last step as world_to_camera [4, 4]
+    float64, and the loss before every step.
+    """
+    like = renderer.gaussians.means
+    # Only the direction of omega counts: a short one can still turn anywhere in the first steps.
+    omega = torch.full((3,), _START, dtype=like.dtype, device=like.device, requires_grad=True)
+    v = torch.zeros(3, dtype=like.dtype, device=like.device, requires_grad=True)
+    theta = torch.tensor(_START, dtype=like.dtype, device=like.device, requires_grad=True)
+    if schedule == "constant":
+        rates = [learning_rate] * steps
+    else:
+        rates = [0.01 * 0.8 ** ((step + 1) / 100) for step in range(steps)]
+    return _optimise(
+        renderer, level, start, centre, lambda: screw_exp(omega, v, theta), [omega, v, theta],
+        rates, ssim_weight,
+    )  # fmt: skip
+
+
+def refine_twist(
+    renderer: Renderer,
+    level: Level,
+    start: Tensor,  # [4, 4] float64 world_to_camera
+    centre: Tensor,  # [3] of the object, world
+    radius: float,  # of the object: the unit of translations, so that one rate fits both halves
+    *,
+    steps: int = 60,
+    learning_rate: float = 0.02,
+    final_share: float = 0.1,
+    ssim_weight: float = 0.2,
+) -> tuple[Tensor, list[float]]:
+    """Adam on the six components of a twist about `centre`, at a rate that falls to `final_share`.
+
+    There is no axis to be found first, so it needs about a third of the steps of `refine_screw`.
+    Returns as `refine_screw`.
+    """
+    like = renderer.gaussians.means
+    twist = torch.zeros(6, dtype=like.dtype, device=like.device, requires_grad=True)
+    unit = like.new_tensor([1.0] * 3 + [radius] * 3)
+    rates = [learning_rate * final_share ** (step / max(1, steps - 1)) for step in range(steps)]
+    return _optimise(
+        renderer, level, start, centre, lambda: twist_exp(twist * unit), [twist], rates, ssim_weight
+    )
+
+
+def _optimise(
+    renderer: Renderer,
+    level: Level,
+    start: Tensor,
+    centre: Tensor,
+    motion: Callable[[], Tensor],  # of the object about `centre`, [4, 4]
+    parameters: Sequence[Tensor],
+    rates: Sequence[float],  # one per step
+    ssim_weight: float,
+) -> tuple[Tensor, list[float]]:
+    """The loop of both parametrisations."""
+    camera = level.camera.at(start @ _shift(centre))
+    to_centre = _shift(-centre).to(renderer.gaussians.means)
+    optimiser = torch.optim.Adam(parameters, lr=1.0, betas=_BETAS)
+    losses = []
+    for rate in rates:
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        image = render(
+            renderer.gaussians, camera, renderer.background, motion() @ to_centre,
+            backend=renderer.backend, threads=renderer.threads,
+        ).image  # fmt: skip
+        loss = photometric_loss(image, level.image, ssim_weight, renderer.backend, renderer.threads)
+        losses.append(loss.item())
+        if not loss.requires_grad:  # nothing of the object is in the frame: nothing to follow
+            break
+        loss.backward()
+        optimiser.step()
+    final = motion().detach().to("cpu", torch.float64)
+    return start @ _shift(centre) @ final @ _shift(-centre), losses
+
+
+def _shift(offset: Tensor) -> Tensor:
+    """A pure translation, [4, 4] float64."""
+    transform = torch.eye(4, dtype=torch.float64)
+    transform[:3, 3] = offset
+    return transform

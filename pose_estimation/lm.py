@@ -1,0 +1,97 @@
+"""Levenberg-Marquardt on the six pose parameters: the second-order step at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .se3 import hat, twist_exp
+
+_DAMPING_START = 1e-3
+_DAMPING_LIMITS = (1e-7, 1e6)
+_ACCEPT, _REJECT = 0.2, 8.0  # factors of the damping after a step that helped, or did not
+
+
+class Equations(Protocol):
+    """What the renderer gives at one pose (see gaussian_renderer.normal_equations)."""
+
+    jtj: Tensor  # [6, 6] float64, J^T W J for the left twist (omega, v) in the camera frame
+    jtr: Tensor  # [6] float64, J^T W r of the residual rendering - query
+    loss: float  # the robust cost that goes with them
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The end of a Levenberg-Marquardt run."""
+
+    world_to_camera: Tensor  # [4, 4] float64
+    loss: float
+    jtj: Tensor  # [6, 6] float64 at that pose, camera frame
+    evaluations: int
+    converged: bool
+    history: tuple[float, ...]  # loss at every accepted pose, the start first
+
+
+def levenberg_marquardt(
+    equations: Callable[[Tensor], Equations],  # at a world_to_camera [4, 4] float64
+    start: Tensor,  # [4, 4] float64
+    centre: Tensor,  # [3] of the object, world
+    radius: float,  # of the object, world units
+    *,
+    evaluations: int = 12,
+    tolerance: float = 1e-5,  # step in radians and object radii at which it has converged
+    minimal_gain: float = 1e-5,  # relative decrease of the loss under which it has converged
+) -> Descent:
+    """Minimises the robust cost over world_to_camera by damped Gauss-Newton steps.
+
+    Steps are taken and damped in coordinates about the object's centre, with translations in units
+    of its radius: there a turn and a shift are hardly coupled, and the result does not depend on
+    the unit of length.
+    """
+    pose, damping = start, _DAMPING_START
+    current = equations(pose)
+    history, converged, used = [current.loss], False, 1
+    while used < evaluations and not converged:
+        change = _object_frame(pose, centre, radius)
+        step = _solve(change.T @ current.jtj @ change, change.T @ current.jtr, damping)
+        if step is None:
+            break
+        trial_pose = twist_exp(change @ step) @ pose
+        trial = equations(trial_pose)
+        used += 1
+        small = float(step.abs().max()) < tolerance
+        if trial.loss < current.loss:
+            converged = small or current.loss - trial.loss < minimal_gain * current.loss
+            pose, current = trial_pose, trial
+            history.append(current.loss)
+            damping = max(damping * _ACCEPT, _DAMPING_LIMITS[0])
+        else:
+            converged = small
+            damping *= _REJECT
+            if damping > _DAMPING_LIMITS[1]:
+                break
+    return Descent(pose, current.loss, current.jtj, used, converged, tuple(history))
+
+
+def _object_frame(pose: Tensor, centre: Tensor, radius: float) -> Tensor:
+    """[6, 6]: (turn, shift / radius) about the object's centre to a twist of the camera frame."""
+    position = pose[:3, :3] @ centre + pose[:3, 3]
+    change = torch.eye(6, dtype=pose.dtype)
+    change[3:, :3] = hat(position)
+    change[3:, 3:] *= radius
+    return change
+
+
+def _solve(jtj: Tensor, jtr: Tensor, damping: float) -> Tensor | None:
+    """The damped step [6], or None when the equations say nothing (no object in the frame)."""
+    diagonal = jtj.diagonal()
+    largest = float(diagonal.max())
+    if not torch.isfinite(jtj).all() or not torch.isfinite(jtr).all() or largest <= 0:
+        return None
+    damped = jtj + damping * torch.diag(diagonal.clamp_min(1e-6 * largest))
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    if int(failed):
+        return None
+    return -torch.cholesky_solve(jtr[:, None], factor)[:, 0]

@@ -1,0 +1,88 @@
+"""Where pre-trained weights come from: a folder, or the cache that the libraries download into."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises on a foreign file; nothing is unpickled
+from typing import Any
+
+import torch
+
+from scene import InputError
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights, and where everybody can get it."""
+
+    model: str
+    name: str
+    address: str
+
+    def fit(self, model: torch.nn.Module, state: dict[str, Any], optional: str = "/") -> None:
+        """Loads `state` into `model`; only keys that begin with `optional` may be absent.
+
+        Raises InputError when the weights belong to another model.
+        """
+        try:
+            missing, unexpected = model.load_state_dict(state, strict=False)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            raise InputError(f"{self.name} does not fit {self.model}: {self._advice()}") from error
+        missing = [key for key in missing if not key.startswith(optional)]
+        if missing or unexpected:
+            raise InputError(f"{self.name} does not fit {self.model}: {self._advice()}")
+
+    def _advice(self) -> str:
+        return f"get {self.name} from {self.address}"
+
+
+LOFTR = WeightFile(
+    "LoFTR",
+    "loftr_indoor_ds_new.ckpt",
+    "https://huggingface.co/kornia/loftr/resolve/main/loftr_indoor_ds_new.ckpt",
+)
+XFEAT = WeightFile(
+    "XFeat",
+    "xfeat.pt",
+    "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",
+)
+
+
+def cache_folder() -> Path:
+    """The folder into which PyTorch and kornia download."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def load_weights(file: WeightFile, folder: Path | None) -> dict[str, Any]:
+    """The state dictionary in `folder`, else in the cache, else downloaded into the cache.
+
+    Raises InputError naming file, address and folder when it can be had from none of them, or when
+    it is damaged. Nothing is ever unpickled.
+    """
+    places = [cache_folder()] if folder is None else [folder, cache_folder()]
+    path = next((place / file.name for place in places if (place / file.name).is_file()), None)
+    if path is None:
+        path = _download(file, folder)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise InputError(_advice(file, folder, f"{path} cannot be read as weights")) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if state is None:
+        raise InputError(_advice(file, folder, f"{path} holds no weights"))
+    return state
+
+
+def _download(file: WeightFile, folder: Path | None) -> Path:
+    target = cache_folder() / file.name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(file.address, str(target), progress=False)
+    except OSError as error:  # urllib's errors and time-outs are OSErrors
+        what = f"the weights of {file.model} are not here and cannot be downloaded"
+        raise InputError(_advice(file, folder, what)) from error
+    return target
+
+
+def _advice(file: WeightFile, folder: Path | None, what: str) -> str:
+    place = cache_folder() if folder is None else folder
+    return f"{what}: get {file.name} from {file.address} and put it into {place}"

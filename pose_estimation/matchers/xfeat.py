@@ -1,0 +1,165 @@
+"""Coarse poses from XFeat keypoints lifted onto the object: PnP with RANSAC (Potje et al. 2024)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer import render
+from scene import Camera, Gaussians
+
+from ..gallery import Gallery
+from ..hypotheses import Hypothesis, keep_distinct
+from ..se3 import inverse
+from .classical import ClassicalMatcher
+from .weights import XFEAT, load_weights
+
+_KEYPOINTS = 1024  # per picture
+_SIMILARITY = 0.8  # cosine of two descriptors that may match
+_SOLID = 0.9  # opacity of the rendering under a keypoint that may be lifted
+_RANSAC_PIXELS = 6.0
+_MIN_INLIERS = 8
+_NEIGHBOURS = 10  # train views that are matched with a query
+
+
+@dataclass(frozen=True)
+class LiftedView:
+    """Keypoints of one train view that lie on the object."""
+
+    points: Tensor  # [M, 3] float64, world
+    descriptors: Tensor  # [M, 64], unit length
+
+
+class XFeatMatcher:
+    """Matches a query with the train views that look most like it, and solves for the pose.
+
+    Keypoints of the train views are found once and lifted to 3D with the depth of the Gaussians.
+    """
+
+    name = "xfeat"
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        gaussians: Gaussians,
+        model: Any,
+        *,
+        count: int = 6,
+        backend: str = "auto",
+        threads: int = 1,
+    ) -> None:
+        self._gallery = gallery
+        self._model = model.eval()
+        self._retrieval = ClassicalMatcher(gallery, count=count)
+        self._count = count
+        self._views = [
+            self._lift(gaussians, view, backend, threads) for view in range(len(gallery))
+        ]
+
+    def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
+        """Poses of a query [3, H, W] by number of PnP inliers, best first.
+
+        When no view gives enough inliers, the poses of the classical matcher, with a score of 0.
+        """
+        image = image.float().cpu()
+        by_looks = self._retrieval.coarse_poses(image, camera)
+        keypoints, descriptors = self._detect(image)
+        poses, scores = [], []
+        for view in self._nearest_views(by_looks):
+            solved = self._solve(keypoints, descriptors, self._views[view], camera)
+            if solved is not None:
+                poses.append(solved[0])
+                scores.append(float(solved[1]))
+        if not poses:
+            return [Hypothesis(h.world_to_camera, 0.0) for h in by_looks]
+        return keep_distinct(torch.stack(poses), torch.tensor(scores), self._count, 0.05)
+
+    def _nearest_views(self, hypotheses: list[Hypothesis]) -> list[int]:
+        """Train views that see the object from where the hypotheses would, whatever their roll."""
+        centre = self._gallery.centre
+        offsets = inverse(self._gallery.world_to_camera)[:, :3, 3] - centre
+        directions = torch.nn.functional.normalize(offsets, dim=1)
+        chosen: dict[int, None] = {}
+        each = max(1, _NEIGHBOURS // max(1, min(3, len(hypotheses))))
+        for hypothesis in hypotheses[:3]:
+            position = inverse(hypothesis.world_to_camera)[:3, 3] - centre
+            near = (directions @ position).topk(min(each, len(directions))).indices
+            chosen.update(dict.fromkeys(near.tolist()))
+        return list(chosen)
+
+    def _detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Keypoints [M, 2] (pixel centres at + 0.5) and unit descriptors [M, 64]."""
+        found = self._model.detectAndCompute(image[None], top_k=_KEYPOINTS)[0]
+        # inference tensors do not mix with autograd elsewhere: clone makes them ordinary
+        return found["keypoints"].clone().double() + 0.5, found["descriptors"].clone()
+
+    def _lift(self, gaussians: Gaussians, view: int, backend: str, threads: int) -> LiftedView:
+        camera, image = self._gallery.camera(view), self._gallery.picture(view)
+        keypoints, descriptors = self._detect(image)
+        black = torch.zeros(3, device=gaussians.means.device)
+        with torch.no_grad():
+            seen = render(gaussians, camera, black, backend=backend, depth=True, threads=threads)
+        if seen.depth is None:
+            raise RuntimeError("the renderer gave no depth although it was asked for")
+        x, y = keypoints.long().unbind(1)
+        x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
+        solid = seen.alpha.cpu()[y, x] > _SOLID
+        z = seen.depth.cpu().double()[y, x][solid]
+        pixel = keypoints[solid]
+        ray_x, ray_y = (pixel[:, 0] - camera.cx) / camera.fx, (pixel[:, 1] - camera.cy) / camera.fy
+        local = torch.stack([ray_x * z, ray_y * z, z], dim=1)
+        to_world = inverse(camera.world_to_camera)
+        return LiftedView(local @ to_world[:3, :3].T + to_world[:3, 3], descriptors[solid])
+
+    def _solve(
+        self, keypoints: Tensor, descriptors: Tensor, view: LiftedView, camera: Camera
+    ) -> tuple[Tensor, int] | None:
+        """World_to_camera [4, 4] and the number of inliers, or None."""
+        first, second = mutual_matches(descriptors, view.descriptors)
+        if len(first) < _MIN_INLIERS:
+            return None
+        points, pixels = view.points[second].numpy(), keypoints[first].numpy()
+        matrix = camera.intrinsics.numpy()
+        cv2.setRNGSeed(0)  # the same query gives the same pose
+        found, rotation, translation, inliers = cv2.solvePnPRansac(
+            points, pixels, matrix, None, iterationsCount=200, reprojectionError=_RANSAC_PIXELS,
+            flags=cv2.SOLVEPNP_EPNP,
+        )  # fmt: skip
+        if not found or inliers is None or len(inliers) < _MIN_INLIERS:
+            return None
+        kept = inliers[:, 0]
+        rotation, translation = cv2.solvePnPRefineLM(
+            points[kept], pixels[kept], matrix, None, rotation, translation
+        )
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
+        return (torch.from_numpy(pose), len(kept)) if np.isfinite(pose).all() else None
+
+
+def mutual_matches(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices [M], [M] of unit descriptors [A, D], [B, D] that are each other's nearest."""
+    if not len(first) or not len(second):
+        return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+    similarity = first @ second.T
+    best, partner = similarity.max(dim=1)
+    own = torch.arange(len(first))
+    kept = (similarity.argmax(dim=0)[partner] == own) & (best > _SIMILARITY)
+    return own[kept], partner[kept]
+
+
+def load_xfeat(folder: Path | None) -> Any:
+    """kornia's XFeat with its published weights.
+
+    Raises InputError when they cannot be had or do not fit.
+    """
+    from kornia.feature import XFeat
+
+    state = load_weights(XFEAT, folder)
+    model = XFeat(top_k=_KEYPOINTS).eval()
+    # The fine matcher belongs to the semi-dense mode, which is not used here.
+    XFEAT.fit(model.net, state, optional="fine_matcher.")
+    return model

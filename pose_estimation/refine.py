@@ -1,0 +1,194 @@
+"""From coarse hypotheses to one pose: which stages run, in what order, and when they stop."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gaussian_renderer import photometric_loss
+from scene import Camera, Gaussians, InputError
+
+from .adam import refine_screw, refine_twist
+from .evidence import gather_evidence
+from .hypotheses import Hypothesis
+from .lm import Descent, levenberg_marquardt
+from .pyramid import Level, Renderer, level_of
+from .settings import PoseEstimate, PoseSettings
+from .templates import object_extent
+
+_COMPARE_AT = 8  # shrink factor at which hypotheses are compared by one rendering each
+_KEPT = 3  # hypotheses that are refined
+_SEARCH_AT = 4
+_SEARCH_STEPS = 30  # of Adam
+_SEARCH_EVALUATIONS = 8  # of Levenberg-Marquardt
+_FINISH = ((2, 8), (1, 6))  # (shrink factor, evaluations) of the last descents
+
+
+@dataclass
+class _Candidate:
+    """A pose under refinement."""
+
+    hypothesis: int
+    world_to_camera: Tensor  # [4, 4] float64
+    loss: float  # comparable among candidates of one level
+
+
+class _Problem:
+    """One query: the renderer, its resolutions, and a count of the steps taken."""
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        camera: Camera,
+        image: Tensor,
+        background: Tensor,
+        settings: PoseSettings,
+    ) -> None:
+        like = gaussians.means
+        self.renderer = Renderer(
+            gaussians.detach(), background.to(like), settings.backend, settings.threads
+        )
+        self.settings = settings
+        self.centre, radius = object_extent(gaussians)
+        self.radius = float(radius)
+        self.steps = 0
+        self._camera, self._image = camera, image.to(like)
+        self._levels: dict[int, Level] = {}
+
+    def level(self, shrink: int) -> Level:
+        """The query at 1 / shrink of its resolution."""
+        if shrink not in self._levels:
+            self._levels[shrink] = level_of(self._camera, self._image, shrink)
+        return self._levels[shrink]
+
+    def compare(self, hypotheses: Sequence[Hypothesis], shrink: int) -> list[_Candidate]:
+        """All hypotheses as candidates, the one that renders most like the query first."""
+        level = self.level(shrink)
+        candidates = []
+        for index, hypothesis in enumerate(hypotheses):
+            image = self.renderer.at(level, hypothesis.world_to_camera).image
+            loss = float((image - level.image).abs().mean())
+            candidates.append(_Candidate(index, hypothesis.world_to_camera, loss))
+        return sorted(candidates, key=lambda candidate: candidate.loss)
+
+    def descend(self, candidate: _Candidate, shrink: int, evaluations: int) -> Descent:
+        """Levenberg-Marquardt from a candidate, which is moved to where it ends."""
+        from gaussian_renderer.normal_equations import pose_normal_equations
+
+        level, renderer = self.level(shrink), self.renderer
+        descent = levenberg_marquardt(
+            lambda pose: pose_normal_equations(
+                renderer.gaussians,
+                level.camera.at(pose),
+                level.image,
+                renderer.background,
+                huber=self.settings.huber,
+                backend=renderer.backend,
+                threads=renderer.threads,
+            ),
+            candidate.world_to_camera,
+            self.centre,
+            self.radius,
+            evaluations=evaluations,
+        )
+        self.steps += descent.evaluations
+        candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
+        return descent
+
+    def follow_gradient(self, candidate: _Candidate, shrink: int, steps: int) -> None:
+        """A short run of Adam from a candidate, which is moved to where it ends."""
+        candidate.world_to_camera, losses = refine_twist(
+            self.renderer, self.level(shrink), candidate.world_to_camera, self.centre, self.radius,
+            steps=steps,
+        )  # fmt: skip
+        self.steps += len(losses)
+
+
+def estimate_pose(
+    gaussians: Gaussians,
+    camera: Camera,  # the query's lens and size; its pose is not used
+    image: Tensor,  # [3, H, W] in 0..1
+    hypotheses: Sequence[Hypothesis],
+    background: Tensor,  # [3]
+    settings: PoseSettings | None = None,
+) -> PoseEstimate:
+    """Refines the best of the hypotheses until the rendering fits the query.
+
+    Raises InputError when there is no hypothesis or the image does not have the camera's size.
+    """
+    settings = settings or PoseSettings()
+    if not hypotheses:
+        raise InputError("no coarse pose to start from: check that the gallery has train views")
+    if tuple(image.shape) != (3, camera.height, camera.width):
+        raise InputError(
+            f"the query has shape {tuple(image.shape)}, its camera wants "
+            f"(3, {camera.height}, {camera.width}): resize the image"
+        )
+    problem = _Problem(gaussians, camera, image, background, settings)
+    began = time.perf_counter()
+    if settings.method == "adam":
+        candidate, descent, history = _by_screw(problem, hypotheses)
+    else:
+        candidate, descent, history = _coarse_to_fine(problem, hypotheses)
+    seconds = time.perf_counter() - began
+    return _conclude(problem, candidate, descent, history, seconds)
+
+
+def _by_screw(
+    problem: _Problem, hypotheses: Sequence[Hypothesis]
+) -> tuple[_Candidate, Descent | None, Sequence[float]]:
+    """The paper's refinement: one hypothesis, full resolution, a fixed number of steps."""
+    settings = problem.settings
+    pose, losses = refine_screw(
+        problem.renderer,
+        problem.level(1),
+        hypotheses[0].world_to_camera,
+        problem.centre,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        ssim_weight=settings.ssim_weight,
+    )
+    problem.steps += len(losses)
+    return _Candidate(0, pose, losses[-1] if losses else float("nan")), None, losses
+
+
+def _coarse_to_fine(
+    problem: _Problem, hypotheses: Sequence[Hypothesis]
+) -> tuple[_Candidate, Descent | None, Sequence[float]]:
+    """Compare, refine a few at low resolution, keep the best, finish it at full resolution."""
+    candidates = problem.compare(hypotheses, _COMPARE_AT)[:_KEPT]
+    for candidate in candidates:
+        if problem.settings.method == "auto":
+            problem.follow_gradient(candidate, _SEARCH_AT, _SEARCH_STEPS)
+        problem.descend(candidate, _SEARCH_AT, _SEARCH_EVALUATIONS)
+    best = min(candidates, key=lambda candidate: candidate.loss)
+    for shrink, evaluations in _FINISH:
+        descent = problem.descend(best, shrink, evaluations)
+    return best, descent, descent.history
+
+
+def _conclude(
+    problem: _Problem,
+    candidate: _Candidate,
+    descent: Descent | None,
+    history: Sequence[float],
+    seconds: float,
+) -> PoseEstimate:
+    """Looks at the final pose once more, at full resolution."""
+    renderer, level = problem.renderer, problem.level(1)
+    rendering = renderer.at(level, candidate.world_to_camera)
+    loss = photometric_loss(
+        rendering.image, level.image, problem.settings.ssim_weight, renderer.backend,
+        renderer.threads,
+    )  # fmt: skip
+    return PoseEstimate(
+        world_to_camera=candidate.world_to_camera,
+        loss=float(loss),
+        steps=problem.steps,
+        hypothesis=candidate.hypothesis,
+        evidence=gather_evidence(level.image, rendering, renderer.background),
+        seconds={"refine": seconds},
+        history=tuple(history),
+    )
