@@ -1,4 +1,4 @@
-"""The Triton loss against its definition: on a GPU where there is one, else in Triton's interpreter.
+"""The Triton loss against its definition: on a GPU if there is one, else in the interpreter.
 
 Without a GPU the interpreter runs the same kernels on the CPU; it needs the package `triton`
 (a torch with CUDA brings it).

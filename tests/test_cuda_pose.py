@@ -1,0 +1,62 @@
+"""The pixel Jacobian by perturbed renders against forward-mode differentiation of `reference`."""
+
+import pytest
+import torch
+from cuda_scene import CAMERA, cloud, view_at
+from torch import Tensor
+
+from gaussian_renderer import cuda_pose, reference
+from scene import Gaussians
+
+BACKGROUND = torch.tensor([0.9, 0.8, 1.0], dtype=torch.float64)
+
+
+def exact_jacobian(gaussians: Gaussians, view: Tensor) -> Tensor:
+    """[6, 3, H, W] by six forward-mode passes."""
+    screen = torch.zeros(len(gaussians), 2, dtype=torch.float64)
+
+    def image(twist: Tensor) -> Tensor:
+        moved = torch.linalg.matrix_exp(cuda_pose._hat(twist)) @ view
+        return reference.rasterise(
+            gaussians, CAMERA, moved, BACKGROUND, None, False, screen, 1
+        )[0]  # fmt: skip
+
+    zero = torch.zeros(6, dtype=torch.float64)
+    columns = [torch.func.jvp(image, (zero,), (unit,))[1] for unit in torch.eye(6).double()]
+    return torch.stack(columns)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_perturbed_renders_give_the_derivatives(dtype: torch.dtype) -> None:
+    gaussians, view = cloud(), view_at(25)
+    exact = exact_jacobian(gaussians, view)
+    ours = cuda_pose.pixel_jacobian(
+        gaussians.map(lambda t: t.to(dtype)), CAMERA, view, BACKGROUND, backend="reference"
+    )
+    assert ours.derivatives.dtype == dtype
+    for column, expected in zip(ours.derivatives.double(), exact, strict=True):
+        assert (column - expected).norm() < 0.06 * expected.norm()
+
+
+def test_normal_matrix_keeps_its_weak_directions() -> None:
+    """Turning and shifting look alike from afar: what tells them apart must survive the noise."""
+    gaussians, view = cloud(), view_at(25)
+    exact = exact_jacobian(gaussians, view).flatten(1)
+    ours = cuda_pose.pixel_jacobian(
+        gaussians.map(Tensor.float), CAMERA, view, BACKGROUND, backend="reference"
+    ).derivatives.double().flatten(1)  # fmt: skip
+    metric, expected = ours @ ours.T, exact @ exact.T
+    whitening = torch.linalg.inv(torch.linalg.cholesky(expected))
+    spread = torch.linalg.eigvalsh(whitening @ metric @ whitening.T)  # 1 if they are equal
+    assert torch.linalg.cond(expected) > 100
+    assert 0.9 < spread.min() and spread.max() < 1.1
+
+
+def test_twist_about_the_centre_moves_points_the_same_way() -> None:
+    centre = torch.tensor([0.2, -0.3, 3.0], dtype=torch.float64)
+    twist = 1e-6 * torch.tensor([1.0, -2.0, 0.5, 0.3, 0.2, -1.0], dtype=torch.float64)
+    point = torch.tensor([0.5, 0.4, 2.5], dtype=torch.float64)
+    about_centre = cuda_pose.to_centre(centre) @ twist
+    omega, v = about_centre[:3], about_centre[3:]
+    expected = torch.linalg.cross(twist[:3], point) + twist[3:]
+    torch.testing.assert_close(torch.linalg.cross(omega, point - centre) + v, expected)
