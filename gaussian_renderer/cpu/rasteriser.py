@@ -1,0 +1,153 @@
+"""Rasterisation by the native kernel, as one node of autograd."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scene import Camera, Gaussians, InputError
+
+from .native import address, as_input, kernel
+
+Outputs = tuple[Tensor, Tensor, Tensor | None, Tensor]
+
+
+@dataclass
+class _Call:
+    """What one rendering needs besides tensors that take gradients."""
+
+    camera: Camera
+    with_depth: bool
+    threads: int
+    absolute: Tensor | None  # [N, 2]
+
+
+def rasterise(
+    gaussians: Gaussians,
+    camera: Camera,
+    view: Tensor,  # [4, 4]
+    background: Tensor,  # [C]
+    colours: Tensor | None,  # [N, C]
+    with_depth: bool,
+    screen: Tensor,  # [N, 2]
+    threads: int,
+    *,
+    absolute: Tensor | None = None,  # [N, 2] float32
+) -> Outputs:
+    """See `gaussian_renderer.rendering.Backend`.
+
+    Args:
+        absolute: if given, backward writes into it the sum over pixels of |dL/d(u, v)|, the
+            measure by which AbsGS (Ye et al. 2024) decides which Gaussians to split.
+
+    Raises InputError for wrong shapes, types or devices, and for a kernel of another version.
+    """
+    call = _Call(camera, with_depth, threads, absolute)
+    tensors = (*_inputs(gaussians, view, background, colours, screen),)
+    if absolute is not None:
+        as_input(absolute, (len(gaussians), 2), "absolute")
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        image, alpha, depth, radii = _Rasterise.apply(call, *tensors)
+        return image, alpha, depth, radii
+    outputs, _ = _forward(call, tensors, keep=False)
+    return outputs
+
+
+def _inputs(
+    gaussians: Gaussians,
+    view: Tensor,
+    background: Tensor,
+    colours: Tensor | None,
+    screen: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Checked, contiguous tensors in the order of `_Rasterise`."""
+    n = len(gaussians)
+    channels = 3 if colours is None else colours.shape[-1]
+    terms = gaussians.sh.shape[1]
+    if colours is None and terms not in (1, 4, 9, 16):
+        raise InputError(f"sh has {terms} coefficients a colour: expected 1, 4, 9 or 16")
+    return (
+        as_input(gaussians.means, (n, 3), "means"),
+        as_input(gaussians.log_scales, (n, 3), "log_scales"),
+        as_input(gaussians.quaternions, (n, 4), "quaternions"),
+        as_input(gaussians.opacity_logits, (n,), "opacity_logits"),
+        as_input(gaussians.sh, (n, terms, 3), "sh") if colours is None else None,
+        None if colours is None else as_input(colours, (n, channels), "colours"),
+        as_input(screen, (n, 2), "screen"),
+        as_input(view, (4, 4), "view"),
+        as_input(background, (channels,), "background"),
+    )
+
+
+def _cloud(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
+    """The cloud as module.cpp expects it."""
+    means, *_, sh, colours, screen, _, background = tensors
+    assert means is not None and background is not None  # always given by _inputs
+    return (
+        means.shape[0],
+        *(address(t) for t in tensors[:7]),
+        0 if sh is None else sh.shape[1],
+        background.shape[0],
+    )
+
+
+def _forward(
+    call: _Call, tensors: tuple[Tensor | None, ...], keep: bool
+) -> tuple[Outputs, Any]:
+    """Runs the kernel; with `keep` also returns the state for `backward`."""
+    camera = call.camera
+    view, background = tensors[7], tensors[8]
+    assert view is not None and background is not None  # always given by _inputs
+    height, width = camera.height, camera.width
+    image = torch.empty(background.shape[0], height, width)
+    alpha = torch.empty(height, width)
+    depth = torch.empty(height, width) if call.with_depth else None
+    cloud = _cloud(tensors)
+    radii = torch.empty(cloud[0], dtype=torch.int32)
+    state = kernel().rasterise(
+        cloud, camera.fx, camera.fy, camera.cx, camera.cy, width, height,
+        address(view), address(background), address(image), address(alpha), address(depth),
+        address(radii), keep, max(1, call.threads),
+    )  # fmt: skip
+    return (image, alpha, depth, radii), state
+
+
+class _Rasterise(torch.autograd.Function):
+    """Gradients flow to all tensors; `call` carries the rest."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor | None) -> Outputs:
+        (image, alpha, depth, radii), ctx.state = _forward(call, tensors, keep=True)
+        ctx.call = call
+        ctx.save_for_backward(*tensors, image, alpha, depth)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(radii)
+        return image, alpha, depth, radii
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any,
+        d_image: Tensor | None,
+        d_alpha: Tensor | None,
+        d_depth: Tensor | None,
+        _radii: None,
+    ) -> tuple[Tensor | None, ...]:
+        *saved, image, alpha, depth = ctx.saved_tensors
+        cotangents = [None if d is None else d.contiguous() for d in (d_image, d_alpha, d_depth)]
+        wanted = ctx.needs_input_grad[1:9]
+        gradients = [
+            torch.empty_like(t) if need else None
+            for t, need in zip(saved[:8], wanted, strict=True)
+        ]
+        addresses = [address(g) for g in gradients]
+        addresses.insert(7, address(ctx.call.absolute))
+        kernel().backward(
+            ctx.state, _cloud(tuple(saved)), address(image), address(alpha), address(depth),
+            *(address(d) for d in cotangents), tuple(addresses), max(1, ctx.call.threads),
+        )  # fmt: skip
+        background = None
+        if ctx.needs_input_grad[9] and cotangents[0] is not None:
+            background = (cotangents[0] * (1 - alpha)).sum(dim=(1, 2))
+        return None, *gradients, background

@@ -1,0 +1,90 @@
+#pragma once
+// Which Gaussians touch which tile, nearest first: one radix sort by depth, then a counting sort by
+// tile, which keeps the order.
+#include "kernel.h"
+#include "simd.h"
+
+namespace splatpose::SPLATPOSE_ISA {
+
+constexpr int RADIX_BITS = 11, RADIX = 1 << RADIX_BITS;
+
+// One stable pass; false, and nothing moved, when all keys share the digit.
+inline bool radix_pass(int shift, int64_t n, const uint32_t* keys, const uint32_t* order,
+                       uint32_t* keys_out, uint32_t* order_out) {
+  uint32_t start[RADIX] = {};
+  for (int64_t i = 0; i < n; ++i) ++start[keys[i] >> shift & (RADIX - 1)];
+  uint32_t total = 0;
+  for (uint32_t& s : start) {
+    const uint32_t count = s;
+    if (count == n) return false;
+    s = total;
+    total += count;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t at = start[keys[i] >> shift & (RADIX - 1)]++;
+    keys_out[at] = keys[i];
+    order_out[at] = order[i];
+  }
+  return true;
+}
+
+// Turns counts per Gaussian into starts and lists the drawn ones, nearest first.
+inline const uint32_t* sort_by_depth(Frame& frame, int64_t n) {
+  uint32_t* starts = static_cast<uint32_t*>(frame.slot_start.data());
+  uint32_t* depths = static_cast<uint32_t*>(frame.keys_swap.data());  // left by project()
+  uint32_t* keys = static_cast<uint32_t*>(frame.keys.reserve(sizeof(uint32_t) * n));
+  uint32_t* order = static_cast<uint32_t*>(frame.order.reserve(sizeof(uint32_t) * n));
+  uint32_t* order_swap = static_cast<uint32_t*>(frame.order_swap.reserve(sizeof(uint32_t) * n));
+  int64_t drawn = 0;
+  uint32_t total = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t count = starts[i];
+    starts[i] = total;
+    total += count;
+    keys[drawn] = depths[i];  // depths are positive, so their bits sort like integers
+    order[drawn] = static_cast<uint32_t>(i);
+    drawn += count != 0;
+  }
+  starts[n] = total;
+  frame.drawn = drawn;
+  frame.pairs = total;
+  uint32_t* keys_swap = depths;
+  for (int shift = 0; shift < 32; shift += RADIX_BITS) {
+    if (!radix_pass(shift, drawn, keys, order, keys_swap, order_swap)) continue;
+    uint32_t* k = keys;
+    keys = keys_swap;
+    keys_swap = k;
+    uint32_t* o = order;
+    order = order_swap;
+    order_swap = o;
+  }
+  return order;
+}
+
+inline void bin(Frame& frame, int64_t n) {
+  const uint32_t* order = sort_by_depth(frame, n);
+  const int tiles = frame.tiles_x * frame.tiles_y;
+  uint32_t* start = static_cast<uint32_t*>(frame.tile_start.reserve(sizeof(uint32_t) * (tiles + 2)));
+  std::memset(start, 0, sizeof(uint32_t) * (tiles + 2));
+  const uint16_t* rectangles = static_cast<const uint16_t*>(frame.rectangles.data());
+  const uint32_t* slots = static_cast<const uint32_t*>(frame.slot_start.data());
+  Pair* pairs = static_cast<Pair*>(frame.pair_list.reserve(sizeof(Pair) * frame.pairs));
+  // Counted two places ahead, so that after the writing pass start[t] is where tile t begins.
+  for (int64_t i = 0; i < frame.drawn; ++i) {
+    const uint16_t* r = rectangles + 4 * static_cast<int64_t>(order[i]);
+    for (int y = r[2]; y < r[3]; ++y) {
+      for (int x = r[0]; x < r[1]; ++x) ++start[y * frame.tiles_x + x + 2];
+    }
+  }
+  for (int t = 0; t < tiles; ++t) start[t + 2] += start[t + 1];
+  for (int64_t i = 0; i < frame.drawn; ++i) {
+    const uint32_t splat = order[i];
+    const uint16_t* r = rectangles + 4 * static_cast<int64_t>(splat);
+    uint32_t slot = slots[splat];
+    for (int y = r[2]; y < r[3]; ++y) {
+      for (int x = r[0]; x < r[1]; ++x) pairs[start[y * frame.tiles_x + x + 1]++] = {splat, slot++};
+    }
+  }
+}
+
+}  // namespace splatpose::SPLATPOSE_ISA

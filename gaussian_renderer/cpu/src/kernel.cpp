@@ -1,0 +1,44 @@
+// Compiled once for every instruction set; SPLATPOSE_ISA names the namespace and the table.
+// No standard containers here: their inline code could end up in another variant.
+#include "kernel.h"
+
+#include "adam.h"
+#include "backward_project.h"
+#include "bin.h"
+#include "blend.h"
+#include "blend_backward.h"
+#include "forward_project.h"
+#include "ssim.h"
+
+namespace splatpose {
+namespace SPLATPOSE_ISA {
+
+namespace {
+
+void rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_state, int threads) {
+  frame.tiles_x = (frame.camera.width + TILE - 1) / TILE;
+  frame.tiles_y = (frame.camera.height + TILE - 1) / TILE;
+  project(frame, cloud, out.radii, threads);
+  bin(frame, cloud.count);
+  blend(frame, out, keep_state, threads);
+}
+
+void backward(Frame& frame, const Cloud& cloud, const ImageGradient& image,
+              const CloudGradient& gradient, int threads) {
+  blend_backward(frame, image, gradient.absolute != nullptr, threads);
+  project_backward(frame, cloud, gradient, threads);
+}
+
+#define SPLATPOSE_TEXT(x) SPLATPOSE_TEXT_OF(x)
+#define SPLATPOSE_TEXT_OF(x) #x
+constexpr Kernel TABLE = {SPLATPOSE_TEXT(SPLATPOSE_ISA), rasterise, backward, photometric, adam};
+
+}  // namespace
+
+}  // namespace SPLATPOSE_ISA
+
+#define SPLATPOSE_JOIN(a, b) SPLATPOSE_JOIN_OF(a, b)
+#define SPLATPOSE_JOIN_OF(a, b) a##b
+const Kernel& SPLATPOSE_JOIN(kernel_, SPLATPOSE_ISA)() { return SPLATPOSE_ISA::TABLE; }
+
+}  // namespace splatpose

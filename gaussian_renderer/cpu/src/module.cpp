@@ -1,0 +1,174 @@
+// The Python module: addresses in, addresses out. Shapes, types and devices are checked by the
+// adapter in gaussian_renderer/cpu/__init__.py, which is the only caller.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+
+namespace nb = nanobind;
+using namespace splatpose;
+
+namespace {
+
+constexpr int INTERFACE = 1;  // raised with every change of this file's signatures
+
+using Address = uint64_t;  // data_ptr() of a tensor; 0 for none
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
+}
+
+const Kernel& kernel() {
+  static const Kernel* chosen = select_kernel(std::getenv("SPLATPOSE_ISA"));
+  if (!chosen) {
+    throw std::runtime_error("SPLATPOSE_ISA names an instruction set that cannot run here: "
+                             "use v4, v3 or generic");
+  }
+  return *chosen;
+}
+
+// Frames that no rendering holds at present, kept for their memory.
+class Shelf {
+ public:
+  std::unique_ptr<Frame> take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (frames_.empty()) return std::make_unique<Frame>();
+    std::unique_ptr<Frame> frame = std::move(frames_.back());
+    frames_.pop_back();
+    return frame;
+  }
+  void put(std::unique_ptr<Frame> frame) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (frames_.size() < 4) frames_.push_back(std::move(frame));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Frame>> frames_;
+};
+
+Shelf& shelf() {
+  static Shelf* instance = new Shelf;  // outlives every handle
+  return *instance;
+}
+
+// What a rendering leaves for its backward pass.
+struct Saved {
+  std::unique_ptr<Frame> frame = shelf().take();
+  ~Saved() {
+    if (frame) shelf().put(std::move(frame));
+  }
+};
+
+
+Pinhole pinhole_of(double fx, double fy, double cx, double cy, int width, int height, Address view) {
+  Pinhole p{static_cast<float>(fx), static_cast<float>(fy), static_cast<float>(cx),
+            static_cast<float>(cy), width, height, {}};
+  const float* v = at<const float>(view);  // [4, 4]
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) p.view[3 * i + j] = v[4 * i + j];
+    p.view[9 + i] = v[4 * i + 3];
+  }
+  return p;
+}
+
+// count, means, log_scales, quaternions, opacity_logits, sh, colours, screen, sh_terms, channels
+using CloudTuple = nb::tuple;
+
+Cloud cloud_of(const CloudTuple& t) {
+  const auto address = [&](int k) { return nb::cast<Address>(t[k]); };
+  return Cloud{nb::cast<int64_t>(t[0]),     at<const float>(address(1)), at<const float>(address(2)),
+               at<const float>(address(3)), at<const float>(address(4)), at<const float>(address(5)),
+               at<const float>(address(6)), at<const float>(address(7)), nb::cast<int>(t[8]),
+               nb::cast<int>(t[9])};
+}
+
+Saved* rasterise(nb::tuple cloud_tuple, double fx, double fy, double cx, double cy,
+                                 int width, int height, Address view, Address background,
+                                 Address image, Address alpha, Address depth, Address radii,
+                                 bool keep, int threads) {
+  const Cloud cloud = cloud_of(cloud_tuple);
+  const Image out{at<float>(image), at<float>(alpha), at<float>(depth), at<int32_t>(radii),
+                  at<const float>(background)};
+  auto saved = std::make_unique<Saved>();
+  Frame& frame = *saved->frame;
+  frame.camera = pinhole_of(fx, fy, cx, cy, width, height, view);
+  frame.depth = depth != 0;
+  frame.channels = cloud.channels + (frame.depth ? 1 : 0);
+  {
+    nb::gil_scoped_release release;
+    kernel().rasterise(frame, cloud, out, keep, threads);
+  }
+  return keep ? saved.release() : nullptr;
+}
+
+// gradients: means, log_scales, quaternions, opacity_logits, sh, colours, screen, absolute, view
+void backward(Saved& saved, nb::tuple cloud_tuple, Address image, Address alpha, Address depth,
+              Address d_image, Address d_alpha, Address d_depth, nb::tuple gradients, int threads) {
+  const Cloud cloud = cloud_of(cloud_tuple);
+  const ImageGradient cotangent{at<const float>(image),   at<const float>(alpha),
+                                at<const float>(depth),   at<const float>(d_image),
+                                at<const float>(d_alpha), at<const float>(d_depth)};
+  const auto out = [&](int k) { return at<float>(nb::cast<Address>(gradients[k])); };
+  double view_sum[12];
+  float* view = out(8);
+  const CloudGradient gradient{out(0), out(1), out(2), out(3), out(4),
+                               out(5), out(6), out(7), view ? view_sum : nullptr};
+  {
+    nb::gil_scoped_release release;
+    kernel().backward(*saved.frame, cloud, cotangent, gradient, threads);
+  }
+  if (!view) return;
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) view[4 * i + j] = static_cast<float>(view_sum[3 * i + j]);
+    view[4 * i + 3] = static_cast<float>(view_sum[9 + i]);
+  }
+  for (int j = 0; j < 4; ++j) view[12 + j] = 0.0f;
+}
+
+double photometric(Address image, Address target, Address gradient, int channels, int height,
+                   int width, double ssim_weight, int threads) {
+  static thread_local Buffer scratch;
+  nb::gil_scoped_release release;
+  return kernel().photometric(at<const float>(image), at<const float>(target), at<float>(gradient),
+                              channels, height, width, static_cast<float>(ssim_weight), scratch,
+                              threads);
+}
+
+// groups: (values, gradient, first, second, rows, (rate of each column, ...))
+void adam(nb::list groups, int64_t step, double beta1, double beta2, double epsilon, int threads) {
+  std::vector<AdamGroup> native;
+  std::vector<std::vector<float>> rates(nb::len(groups));
+  for (size_t k = 0; k < rates.size(); ++k) {
+    nb::tuple g = nb::cast<nb::tuple>(groups[k]);
+    rates[k] = nb::cast<std::vector<float>>(g[5]);
+    native.push_back({at<float>(nb::cast<Address>(g[0])), at<const float>(nb::cast<Address>(g[1])),
+                      at<float>(nb::cast<Address>(g[2])), at<float>(nb::cast<Address>(g[3])),
+                      rates[k].data(), nb::cast<int64_t>(g[4]),
+                      static_cast<int64_t>(rates[k].size())});
+  }
+  nb::gil_scoped_release release;
+  kernel().adam(native.data(), static_cast<int>(native.size()), step, beta1, beta2, epsilon,
+                threads);
+}
+
+}  // namespace
+
+NB_MODULE(splatpose_cpu, m) {
+  nb::set_leak_warnings(false);  // renderings that are alive at exit are no leak
+  m.attr("INTERFACE") = INTERFACE;
+  nb::class_<Saved>(m, "Saved");
+  m.def("instruction_set", [] { return std::string(kernel().name); });
+  m.def("rasterise", &rasterise, nb::rv_policy::take_ownership);
+  m.def("backward", &backward);
+  m.def("photometric", &photometric);
+  m.def("adam", &adam);
+}
