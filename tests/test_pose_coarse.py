@@ -21,7 +21,7 @@ from pose_estimation.polar import ANGLES, outline, polar_thumbnails
 from pose_estimation.se3 import twist_exp
 from pose_estimation.templates import fibonacci_sphere, look_at
 from scene import InputError
-from tests.pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
+from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,179 @@
+"""Refinement: Adam and Levenberg-Marquardt find a known pose again."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from pose_scenes import SIZE, WHITE, lens, orbit, picture, tiny_object
+from torch import Tensor
+
+from pose_estimation import (
+    PAPER,
+    Hypothesis,
+    PoseSettings,
+    estimate_pose,
+    rotation_error,
+    translation_error,
+)
+from pose_estimation.adam import refine_screw, refine_twist
+from pose_estimation.lm import levenberg_marquardt
+from pose_estimation.pyramid import Level, Renderer, level_of
+from pose_estimation.se3 import twist_exp
+from scene import InputError
+
+ORIGIN = torch.zeros(3, dtype=torch.float64)
+
+
+def disturbed(world_to_camera: Tensor, degrees: float, seed: int = 0) -> Tensor:
+    """The pose after the object was turned about a random axis through the origin."""
+    axis = torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    omega = axis / axis.norm() * math.radians(degrees)
+    return world_to_camera @ twist_exp(torch.cat([omega, torch.zeros(3, dtype=torch.float64)]))
+
+
+@dataclass
+class PointEquations:
+    """Normal equations of the distances between moved and wanted points."""
+
+    jtj: Tensor
+    jtr: Tensor
+    loss: float
+
+
+def point_equations(points: Tensor, true: Tensor):
+    """Gauss-Newton for aligning 3D points: a stand-in for the renderer, with the same frames."""
+    from pose_estimation.se3 import hat
+
+    wanted = points @ true[:3, :3].T + true[:3, 3]
+
+    def at(pose: Tensor) -> PointEquations:
+        moved = points @ pose[:3, :3].T + pose[:3, 3]
+        eye = torch.eye(3, dtype=torch.float64).expand(len(points), 3, 3)
+        jacobian = torch.cat([-hat(moved), eye], dim=2).reshape(-1, 6)
+        residual = (moved - wanted).reshape(-1)
+        return PointEquations(
+            jacobian.T @ jacobian, jacobian.T @ residual, float(residual @ residual)
+        )
+
+    return at
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_levenberg_marquardt_converges_in_any_unit_of_length(unit):
+    points = unit * torch.randn(30, 3, generator=torch.Generator().manual_seed(0)).double()
+    true = orbit(5)[1].world_to_camera.clone()
+    true[:3, 3] *= unit
+    found = levenberg_marquardt(
+        point_equations(points, true), disturbed(true, 25), ORIGIN, unit, evaluations=30,
+        minimal_gain=0.0,
+    )  # fmt: skip
+    assert found.converged
+    assert rotation_error(found.world_to_camera, true) < 1e-6
+    assert translation_error(found.world_to_camera, true) < 1e-6 * unit
+    assert all(b < a for a, b in zip(found.history, found.history[1:], strict=False))
+
+
+def test_levenberg_marquardt_gives_up_where_the_equations_say_nothing():
+    empty = PointEquations(torch.zeros(6, 6).double(), torch.zeros(6).double(), 1.0)
+    start = orbit(5)[1].world_to_camera
+    found = levenberg_marquardt(lambda pose: empty, start, ORIGIN, 1.0)
+    assert torch.equal(found.world_to_camera, start)
+    assert not found.converged
+    assert found.evaluations == 1
+    broken = PointEquations(torch.full((6, 6), math.nan).double(), torch.zeros(6).double(), 1.0)
+    assert not levenberg_marquardt(lambda pose: broken, start, ORIGIN, 1.0).converged
+
+
+def test_a_step_that_does_not_help_is_not_taken():
+    def uphill(pose: Tensor) -> PointEquations:
+        moved = float(rotation_error(pose, start))
+        return PointEquations(torch.eye(6).double(), torch.ones(6).double(), 1.0 + moved)
+
+    start = orbit(5)[2].world_to_camera
+    found = levenberg_marquardt(uphill, start, ORIGIN, 1.0, evaluations=6)
+    assert torch.equal(found.world_to_camera, start)
+    assert found.history == (1.0,)
+
+
+def test_levels_keep_the_lens_and_average_the_pixels():
+    image = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
+    level = level_of(lens(size=60).resized(60, 40), image, 4)
+    assert level.image.shape == (3, 10, 15)
+    assert (level.camera.width, level.camera.height) == (15, 10)
+    assert torch.allclose(level.image[:, 2, 3], image[:, 8:12, 12:16].mean((1, 2)))
+    assert level.camera.fx == pytest.approx(lens(size=60).fx / 4)
+
+
+def test_adam_on_the_twist_finds_the_pose_again():
+    gaussians, true = tiny_object(), orbit(30)[11]
+    level = level_of(lens(), picture(gaussians, true), 2)
+    found, losses = refine_twist(
+        Renderer(gaussians, WHITE), level, disturbed(true.world_to_camera, 8), ORIGIN, 0.5, steps=40
+    )
+    assert losses[-1] < 0.3 * losses[0]
+    assert math.degrees(rotation_error(found, true.world_to_camera)) < 0.5
+    assert translation_error(found, true.world_to_camera) < 0.05
+
+
+def test_the_papers_screw_parameters_reduce_the_error():
+    gaussians, true = tiny_object(), orbit(30)[11]
+    level = Level(lens(), picture(gaussians, true))
+    start = disturbed(true.world_to_camera, 5)
+    found, losses = refine_screw(
+        Renderer(gaussians, WHITE), level, start, ORIGIN, steps=60, schedule="official"
+    )
+    assert len(losses) == 60
+    assert losses[-1] < 0.3 * losses[0]
+    assert rotation_error(found, true.world_to_camera) < 0.3 * rotation_error(
+        start, true.world_to_camera
+    )
+
+
+def test_the_centre_of_the_object_need_not_be_the_origin():
+    gaussians, true = tiny_object(), orbit(30)[4].world_to_camera
+    offset = torch.tensor([20.0, -30.0, 10.0], dtype=torch.float64)
+    moved = gaussians.map(lambda tensor: tensor)
+    moved.means = gaussians.means + offset.float()
+    back = torch.eye(4, dtype=torch.float64)
+    back[:3, 3] = -offset
+    image = picture(gaussians, lens(true))
+    level = level_of(lens(), image, 4)
+    start = disturbed(true, 6)
+    near, _ = refine_twist(Renderer(gaussians, WHITE), level, start, ORIGIN, 0.5, steps=12)
+    far, _ = refine_twist(Renderer(moved, WHITE), level, start @ back, offset, 0.5, steps=12)
+    assert rotation_error(near, far @ torch.linalg.inv(back)) < 1e-3
+
+
+def test_the_paper_preset_returns_a_complete_estimate():
+    gaussians, true = tiny_object(), orbit(30)[17]
+    settings = PoseSettings(method="adam", steps=8, schedule="official")
+    hypotheses = [Hypothesis(disturbed(true.world_to_camera, 3), 1.0)]
+    image = picture(gaussians, true)
+    estimate = estimate_pose(gaussians, lens(), image, hypotheses, WHITE, settings)
+    assert estimate.steps == len(estimate.history) == 8
+    assert estimate.world_to_camera.dtype == torch.float64
+    assert estimate.pose_ok is None
+    assert 0 < estimate.loss < 0.1
+    assert set(estimate.evidence) == {"median", "upper", "mismatch"}
+    assert estimate.seconds["refine"] > 0
+    assert (PAPER.method, PAPER.steps, PAPER.learning_rate) == ("adam", 175, 0.001)
+
+
+def test_an_object_out_of_the_frame_does_not_stop_adam():
+    gaussians = tiny_object()
+    away = orbit(30)[0].world_to_camera.clone()
+    away[2, 3] = -10.0
+    level = Level(lens(), torch.ones(3, SIZE, SIZE))
+    found, losses = refine_twist(Renderer(gaussians, WHITE), level, away, ORIGIN, 0.5, steps=5)
+    assert torch.isfinite(found).all()
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_wrong_sizes_and_missing_hypotheses_are_refused():
+    gaussians, camera = tiny_object(), orbit(30)[0]
+    hypotheses = [Hypothesis(camera.world_to_camera, 1.0)]
+    with pytest.raises(InputError, match="resize"):
+        estimate_pose(gaussians, camera, torch.ones(3, 10, 10), hypotheses, WHITE)
+    with pytest.raises(InputError, match="no coarse pose"):
+        estimate_pose(gaussians, camera, torch.ones(3, SIZE, SIZE), [], WHITE)
