@@ -48,3 +48,34 @@ def select_backend(name: str = "auto", device: torch.device | str = "cpu") -> Ba
             f"'{_MODULES[name][1]}'; usable here: {', '.join(usable)}"
         )
     return _load(name)
+
+
+def choose_device(device: str = "auto", backend: str = "auto") -> tuple[torch.device, str]:
+    """The device to compute on, and one line that says which backend runs there and why.
+
+    "auto" takes the GPU when PyTorch sees one and a CUDA backend is installed. Raises InputError
+    when what was asked for cannot be had.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"unknown device '{device}': choose auto, cpu or cuda")
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise InputError(
+            "device 'cuda' was asked for, but PyTorch sees no GPU: install a CUDA build of torch "
+            "(environment.yml), or use --device cpu"
+        )
+    fast = [name for name in available_backends("cuda") if name != "reference"] if has_gpu else []
+    on_gpu = device == "cuda" or (device == "auto" and (backend in fast or (
+        backend == "auto" and bool(fast))))  # fmt: skip
+    chosen = torch.device("cuda" if on_gpu else "cpu")
+    name = available_backends(chosen)[0] if backend == "auto" else backend
+    select_backend(backend, chosen)
+    if backend != "auto" or device != "auto":
+        why = "as asked for"
+    elif on_gpu:
+        why = f"on {torch.cuda.get_device_name()}"
+    elif has_gpu:
+        why = "a GPU is there, but neither gsplat nor diff-gaussian-rasterization is installed"
+    else:
+        why = "no GPU found"
+    return chosen, f"backend {name} ({why})"

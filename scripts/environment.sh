@@ -6,9 +6,9 @@ requirements=$1
 
 fail() { echo "error: $*" >&2; exit 2; }
 
-command -v "${PYTHON:-python3}" >/dev/null || fail "python3 is not on the PATH: install Python 3.10 or newer, or name it: PYTHON=/path/to/python3 bash $0"
-"${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    fail "$("${PYTHON:-python3}" --version) is too old: install Python 3.10 or newer, or name it: PYTHON=/path/to/python3 bash $0"
+command -v "${PYTHON:-python3}" >/dev/null || fail "python3 is not on the PATH: install Python 3.11 or newer, or name it: PYTHON=/path/to/python3 bash $0"
+"${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$("${PYTHON:-python3}" --version) is too old: install Python 3.11 or newer, or name it: PYTHON=/path/to/python3 bash $0"
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv ||
     fail "python3 cannot make virtual environments: install its venv module (Debian: apt install python3-venv)"
 . .venv/bin/activate

@@ -1,0 +1,19 @@
+"""How the scripts end: status 0, or one sentence on stderr and status 2."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from scene import InputError
+
+
+def run(script: Callable[[], Any]) -> None:
+    """Runs a script; an InputError is printed as one sentence and ends it with status 2."""
+    try:
+        script()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

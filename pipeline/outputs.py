@@ -1,0 +1,110 @@
+"""What a detection run leaves: maps, overlays, results.json, results.csv, report.html."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from anomaly import Report, ReportImage, encode_jpeg, overlay, report_html
+from scene import Query, atomic_write, read_mask, write_json
+
+from .inspector import Inspection
+from .results import STAGES, Results
+
+_COLUMNS = ("path", "name", "label", "score", "is_anomalous", "pose_ok", "pose_loss",
+            "rotation_error_deg", "translation_error", "map", "error")  # fmt: skip
+_POSE_FAILED = (
+    "The pose was not found: the score says nothing about defects. Look at the rendering."
+)
+
+
+class OutputFolder:
+    """Writes the files of one run; results.json comes last."""
+
+    def __init__(self, root: Path, display_scale: float) -> None:
+        self.root, self.display_scale = root, display_scale
+        self._pictures: dict[str, bytes] = {}
+
+    def write_image(self, query: Query, found: Inspection, threshold_map: float | None) -> str:
+        """Raw map (32-bit float TIFF) and overlay of one query; returns the map's relative path."""
+        anomaly_map = found.anomaly_map.cpu()
+        relative = f"maps/{query.name}.tiff"
+        with atomic_write(self.root / relative) as file:
+            Image.fromarray(anomaly_map.numpy().astype(np.float32)).save(file, format="TIFF")
+        mask = None
+        if query.mask_path is not None:
+            mask = read_mask(query.mask_path, (anomaly_map.shape[1], anomaly_map.shape[0]))
+        flagged = None if threshold_map is None else anomaly_map >= threshold_map
+        picture = encode_jpeg(
+            overlay(found.image, found.rendering, anomaly_map, self.display_scale, mask, flagged)
+        )
+        with atomic_write(self.root / f"overlays/{query.name}.jpg") as file:
+            file.write(picture)
+        self._pictures[query.name] = picture
+        return relative
+
+    def write(
+        self, document: dict[str, Any], results: Results, title: str, words: str, remarks: list[str]
+    ) -> None:
+        """results.csv, report.html, results.json."""
+        with atomic_write(self.root / "results.csv", "w") as file:
+            file.write(_table(document["images"]))
+        report = self._report(document, results, title, words, remarks)
+        with atomic_write(self.root / "report.html", "w") as file:
+            file.write(report_html(report))
+        write_json(self.root / "results.json", document)
+
+    def _report(
+        self, document: dict[str, Any], results: Results, title: str, words: str, remarks: list[str]
+    ) -> Report:
+        summary = document["summary"]
+        images = [
+            ReportImage(
+                name=query.name,
+                score=entry["score"],
+                is_anomalous=query.is_anomalous,
+                kind=query.label,
+                flagged=entry["is_anomalous"],
+                pose_ok=entry["pose_ok"] is not False,
+                note=entry["error"] or ("" if entry["pose_ok"] is not False else _POSE_FAILED),
+                picture=self._pictures.get(query.name),
+            )
+            for query, entry in zip(results.queries, results.entries, strict=True)
+        ]
+        tables = {"Seconds per image (median)": {"": summary["seconds"]}}
+        if summary["kinds"]:
+            tables["Per kind of defect"] = summary["kinds"]
+        if "pose" in summary:
+            tables["Pose error"] = {"": summary["pose"]}
+        figures = {
+            "image AUROC": summary["image_auroc"],
+            "pixel AUROC": summary["pixel_auroc"],
+            "AUPRO (0.3)": summary["aupro"],
+            "seconds per image": summary["seconds"]["total"],
+        }
+        return Report(
+            title=title,
+            images=images,
+            threshold=results.threshold,
+            threshold_words=words,
+            figures=figures,
+            tables=tables,
+            settings=document["settings"],
+            remarks=remarks,
+        )
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    """results.csv: one line per image."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *(f"seconds_{stage}" for stage in STAGES)])
+    for entry in entries:
+        seconds = entry["seconds"] or {}
+        writer.writerow(
+            [*(entry[name] for name in _COLUMNS), *(seconds.get(stage) for stage in STAGES)]
+        )
+    return text.getvalue()

@@ -1,0 +1,211 @@
+"""Learns a 3D Gaussian model of a defect-free object from posed photographs.
+
+    python train.py -s MAD-Sim/Gorilla                    -> out/Gorilla
+    python train.py -s data/brick_dog -m out/brick_dog --threads 2
+    python train.py -s MAD-Sim/Gorilla --preset paper     the paper's settings
+
+A killed run goes on where it was: give the same command again.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from gaussian_renderer.backends import choose_device
+from pipeline.calibrate import calibrate
+from pipeline.command_line import run
+from pipeline.model_folder import FORMAT, ModelFolder, camera_to_json, provenance, save_cameras
+from pipeline.optimise import Optimisation, optimise
+from pipeline.presets import TRAINING, PresetName, TrainingPreset
+from scene import (
+    Capture,
+    InputError,
+    View,
+    read_capture,
+    read_json,
+    split_holdout,
+    subset_views,
+    write_json,
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every knob of a training run; None takes the preset's value (pipeline/presets.py)."""
+
+    source: Annotated[Path, tyro.conf.arg(aliases=["-s"])]
+    """Folder of the object: MAD, MIP, RAD, Blender (NeRF-synthetic) or COLMAP format."""
+    model: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
+    """Folder to write the model to; default: out/<name of the source folder>."""
+    preset: PresetName = "default"
+    """`paper`: the paper's settings. `default`: faster and better (docs/performance.md)."""
+    iterations: int | None = None
+    """Optimisation steps, one view each."""
+    sh_degree: int | None = None
+    """Degree of the view-dependent colour, 0 to 3."""
+    max_gaussians: int | None = None
+    """Cap on the number of Gaussians."""
+    holdout_every: int | None = None
+    """Every n-th train view is kept out of training for calibration; 0 keeps none out."""
+    views_fraction: float = 1.0
+    """Share of the train views to use, drawn with the seed (the paper's Table 5)."""
+    resolution: int = 400
+    """Longer side of the images, pixels; larger images are reduced, smaller ones kept."""
+    seed: int = 0
+    """The same seed gives the same bits on the CPU, for any number of threads."""
+    backend: str = "auto"
+    """auto, cpu, gsplat, graphdeco or reference."""
+    device: str = "auto"
+    """auto (a GPU where there is one and it can be used), cpu, or cuda."""
+    threads: int = 1
+    """CPU threads."""
+    checkpoint_every: int = 1000
+    """Iterations between two checkpoints."""
+    overwrite: bool = False
+    """Replace a model that was trained with other settings."""
+
+    def resolved(self) -> "TrainConfig":
+        """This configuration with the preset's values in every field left None.
+
+        Raises InputError for values out of range.
+        """
+        preset = TRAINING[self.preset]
+        names = ("iterations", "sh_degree", "max_gaussians", "holdout_every")
+        values = {name: getattr(preset, name) for name in names if getattr(self, name) is None}
+        config = replace(self, model=self.folder, **values)
+        _check(config)
+        return config
+
+    @property
+    def folder(self) -> Path:
+        """The model folder."""
+        return self.model or Path("out") / self.source.resolve().name
+
+    def recipe(self) -> TrainingPreset:
+        """The preset with the values given by the user in place of its own."""
+        preset = TRAINING[self.preset]
+        names = ("iterations", "sh_degree", "max_gaussians", "holdout_every")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(preset, **given)
+
+    def as_json(self) -> dict[str, Any]:
+        """The configuration as JSON values, the source as an absolute path."""
+        values = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self).items()
+        }
+        return values | {"source": str(self.source.resolve())}
+
+
+# What decides the result; a run resumes, or is found finished, only if these are the same.
+_IDENTITY = ("preset", "iterations", "sh_degree", "max_gaussians", "holdout_every",
+             "views_fraction", "resolution", "seed", "source")  # fmt: skip
+
+
+def train(config: TrainConfig) -> Path:
+    """Trains one object and returns its finished model folder.
+
+    Raises InputError for anything that the user can mend.
+    """
+    config = config.resolved()
+    device, words = choose_device(config.device, config.backend)
+    torch.set_num_threads(config.threads)
+    folder = ModelFolder(config.folder)
+    capture = read_capture(config.source, config.resolution)
+    with folder.lock():
+        settings = config.as_json()
+        if _is_finished(folder, settings, config.overwrite):
+            print(f"{folder.root} is already trained with these settings: nothing to do")
+            return folder.root
+        views, held_out = _split(capture, config)
+        print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
+        write_json(folder.settings_path, settings)
+        optimisation = Optimisation(
+            capture=capture,
+            views=views,
+            preset=config.recipe(),
+            seed=config.seed,
+            device=device,
+            backend=config.backend,
+            threads=config.threads,
+            checkpoint_every=config.checkpoint_every,
+        )
+        gaussians, seconds = optimise(optimisation, folder)
+        folder.save_gaussians(gaussians, optimisation.preset.iterations)
+        save_cameras(views, folder.root / "cameras.json")
+        quality = calibrate(folder, gaussians, held_out, optimisation)
+        document = {
+            "format": FORMAT,
+            "name": capture.name,
+            "settings": settings,
+            "camera": camera_to_json(views[0].camera),
+            "background": capture.background,
+            "n_gaussians": len(gaussians),
+            "views": [view.name for view in views],
+            "held_out": [view.name for view in held_out],
+            "held_out_quality": quality,
+            "training_seconds": seconds,
+            **provenance(),
+        }
+        write_json(folder.config_path, document)
+        folder.checkpoint_path.unlink(missing_ok=True)
+        folder.settings_path.unlink(missing_ok=True)
+    print(f"model: {folder.root}  ({len(gaussians)} Gaussians, {seconds:.0f} s)")
+    return folder.root
+
+
+def _check(config: TrainConfig) -> None:
+    if config.iterations is not None and config.iterations < 1:
+        raise InputError(f"--iterations must be at least 1, not {config.iterations}")
+    if config.sh_degree not in (0, 1, 2, 3):
+        raise InputError(f"--sh-degree must be 0, 1, 2 or 3, not {config.sh_degree}")
+    if config.holdout_every not in (0, *range(2, 1_000_000)):
+        raise InputError(f"--holdout-every must be 0 or at least 2, not {config.holdout_every}")
+    if not 0 < config.views_fraction <= 1:
+        raise InputError(f"--views-fraction must lie in (0, 1], not {config.views_fraction}")
+    if config.resolution < 16:
+        raise InputError(f"--resolution must be at least 16 pixels, not {config.resolution}")
+    if config.threads < 1 or config.checkpoint_every < 1:
+        raise InputError("--threads and --checkpoint-every must be at least 1")
+
+
+def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool) -> bool:
+    """Whether this very run has ended already; clears the folder of another one if allowed.
+
+    Raises InputError when the folder holds a run with other settings.
+    """
+    if overwrite:
+        folder.clear()
+        return False
+    for path in (folder.config_path, folder.settings_path):
+        if path.is_file():
+            stored = read_json(path)
+            stored = stored.get("settings", stored)
+            differing = [name for name in _IDENTITY if stored.get(name) != settings[name]]
+            if differing:
+                name = differing[0]
+                raise InputError(
+                    f"'{folder.root}' holds a run with other settings ({name}: {stored.get(name)}, "
+                    f"now {settings[name]}): choose another folder with -m, or add --overwrite"
+                )
+    return folder.is_finished()
+
+
+def _split(capture: Capture, config: TrainConfig) -> tuple[tuple[View, ...], tuple[View, ...]]:
+    """Views to train on, and views kept out for calibration."""
+    views = subset_views(capture.views, config.views_fraction, config.seed)
+    if not config.holdout_every:
+        return views, ()
+    return split_holdout(views, config.holdout_every)
+
+
+def main() -> None:
+    """Command line."""
+    run(lambda: train(tyro.cli(TrainConfig, description=__doc__)))
+
+
+if __name__ == "__main__":
+    main()
