@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 
 from pose_estimation import (
     Gallery,
@@ -21,7 +22,6 @@ from pose_estimation.polar import ANGLES, outline, polar_thumbnails
 from pose_estimation.se3 import twist_exp
 from pose_estimation.templates import fibonacci_sphere, look_at
 from scene import InputError
-from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,7 @@ class MarkedPoints:
     def eval(self):
         return self
 
-    def detectAndCompute(self, images, top_k):  # noqa: N802  # kornia's name
+    def detectAndCompute(self, images, top_k):
         camera = next(self._cameras)
         local = self._points @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
         pixels = local @ camera.intrinsics.T

@@ -107,7 +107,7 @@ def test_levels_keep_the_lens_and_average_the_pixels():
 
 def test_adam_on_the_twist_finds_the_pose_again():
     gaussians, true = tiny_object(), orbit(30)[11]
-    level = level_of(lens(), picture(gaussians, true), 2)
+    level = Level(lens(), picture(gaussians, true))
     found, losses = refine_twist(
         Renderer(gaussians, WHITE), level, disturbed(true.world_to_camera, 8), ORIGIN, 0.5, steps=40
     )
