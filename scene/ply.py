@@ -37,7 +37,7 @@ def save_ply(gaussians: Gaussians, path: str | Path) -> None:
         InputError: the disk is full, or the place cannot be written.
     """
     count = len(gaussians)
-    rest = gaussians.sh[:, 1:, :].transpose(1, 2).reshape(count, -1)  # channel-major
+    rest = gaussians.sh[:, 1:, :].transpose(1, 2).flatten(1)  # [N, 3 (K - 1)]
     normals = torch.zeros_like(gaussians.means)
     columns = (
         gaussians.means, normals, gaussians.sh[:, 0, :], rest,

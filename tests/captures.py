@@ -1,7 +1,7 @@
 """Tiny captures in every supported format, for tests: a shaded ball seen from all around.
 
-Every writer returns the folder. Poses are made once, as OpenCV world-to-camera matrices, and written
-in the convention of the format, so that a reader can be held against `orbit`.
+Every writer returns the folder. Poses are made once, as OpenCV world-to-camera matrices, and are
+written in the convention of the format, so that a reader can be held against `orbit`.
 """
 
 import json

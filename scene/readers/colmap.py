@@ -18,7 +18,7 @@ from .colmap_files import ColmapCamera, ColmapImage, read_cameras, read_images, 
 from .folders import folders_in, images_in, natural_key
 
 _UNDISTORT = (
-    "colmap image_undistorter --image_path images --input_path {model} --output_path undistorted"
+    "colmap image_undistorter --image_path {images} --input_path {model} --output_path undistorted"
 )
 # models that are a pinhole when every further parameter is zero: number of focal lengths
 _FOCAL_LENGTHS = {
@@ -76,7 +76,7 @@ def _view(image: ColmapImage, cameras: dict[int, ColmapCamera], folder: Path, mo
     if image.camera_id not in cameras:
         raise InputError(f"{model}: image {image.name} names camera {image.camera_id}, which is "
                          "not in its cameras file: export the model again.")  # fmt: skip
-    camera = _camera(cameras[image.camera_id], image, model)
+    camera = _camera(cameras[image.camera_id], image, folder, model)
     size = image_size(path)
     if abs(camera.height * size[0] / camera.width - size[1]) > 1:
         raise InputError(
@@ -87,13 +87,13 @@ def _view(image: ColmapImage, cameras: dict[int, ColmapCamera], folder: Path, mo
     return View(name, path, camera.resized(*size))
 
 
-def _camera(lens: ColmapCamera, image: ColmapImage, model: Path) -> Camera:
+def _camera(lens: ColmapCamera, image: ColmapImage, folder: Path, model: Path) -> Camera:
     where = f"{model}, image {image.name}"
     count = _FOCAL_LENGTHS.get(lens.model)
     if count is None or any(lens.parameters[count + 2 :]):
         raise InputError(
             f"{where}: the camera model {lens.model} has lens distortion, which cannot be rendered:"
-            f" run `{_UNDISTORT.format(model=model.name)}` and use its output."
+            f" run `{_UNDISTORT.format(images=folder, model=model)}` and use its output."
         )
     quaternion = np.array(image.quaternion)
     numbers = [*lens.parameters, *quaternion, *image.translation]

@@ -1,0 +1,160 @@
+"""Images: conversion of every kind of file, area resampling, silhouettes and backgrounds."""
+
+from pathlib import Path
+
+import captures
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scene import InputError, detect_background, read_foreground, read_image, read_mask, silhouette
+from scene.images import image_size
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+def test_values_are_exact(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = read_image(save(tmp_path / "a.png", pixels), (7, 5))
+    assert (image.dtype, image.shape) == (torch.float32, (3, 5, 7))
+    expected = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    assert torch.equal(image, expected)
+    assert image_size(tmp_path / "a.png") == (7, 5)
+
+
+def test_transparency_is_composited(tmp_path: Path) -> None:
+    pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 51], [9, 9, 9, 0]]], np.uint8)
+    path = save(tmp_path / "a.png", pixels)
+    image = read_image(path, background=(0.0, 0.5, 1.0))
+    expected = torch.tensor([[1, 0, 0], [0.2, 0.4, 0.8], [0, 0.5, 1]])
+    torch.testing.assert_close(image[:, 0].T, expected)
+    foreground = read_foreground(path)
+    assert foreground is not None
+    torch.testing.assert_close(foreground, torch.tensor([[1, 0.2, 0]]))
+
+
+def test_opaque_images_have_no_foreground(tmp_path: Path) -> None:
+    solid = np.full((2, 2, 4), 255, np.uint8)
+    assert read_foreground(save(tmp_path / "rgba.png", solid)) is None
+    assert read_foreground(save(tmp_path / "rgb.png", solid[..., :3])) is None
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "CMYK", "RGBA"])
+def test_other_kinds_are_converted(tmp_path: Path, mode: str) -> None:
+    grey = np.repeat(np.array([[[0], [255]]], np.uint8), 3, axis=2)
+    suffix = ".tif" if mode == "CMYK" else ".png"
+    image = read_image(save(tmp_path / f"a{suffix}", grey, mode))
+    torch.testing.assert_close(image, torch.tensor([[[0.0, 1.0]]]).expand(3, 1, 2))
+
+
+def test_sixteen_bits_and_transparent_palette(tmp_path: Path) -> None:
+    deep = save(tmp_path / "deep.png", np.array([[0, 65535, 32768]], np.uint16))
+    torch.testing.assert_close(read_image(deep)[1, 0], torch.tensor([0, 1, 32768 / 65535]))
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "p.png", transparency=1)
+    image = read_image(tmp_path / "p.png")
+    torch.testing.assert_close(image[:, 0], torch.tensor([[1.0, 1], [0, 1], [0, 1]]))
+
+
+def test_thirty_two_bits_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.ones((2, 2), np.float32))
+    with pytest.raises(InputError, match=r"a\.tif holds 'F' pixels .*: save it with 8 or 16 bits"):
+        read_image(path)
+
+
+def test_shrinking_averages_over_areas(tmp_path: Path) -> None:
+    checks = np.zeros((8, 8, 3), np.uint8)
+    checks[::2, ::2] = checks[1::2, 1::2] = 255
+    path = save(tmp_path / "a.png", checks)
+    torch.testing.assert_close(read_image(path, (4, 4)), torch.full((3, 4, 4), 0.5))
+    # 3 onto 2: each new pixel covers one and a half old ones
+    row = np.repeat(np.array([[[0], [255], [0]]], np.uint8), 3, axis=2)
+    uneven = read_image(save(tmp_path / "b.png", np.repeat(row, 3, axis=0)), (2, 2))
+    torch.testing.assert_close(uneven, torch.full((3, 2, 2), 1 / 3), atol=1e-6, rtol=0)
+
+
+def test_aspect_ratio_may_be_off_by_rounding_only(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.zeros((67, 100, 3), np.uint8))
+    assert read_image(path, (50, 33)).shape == (3, 33, 50)
+    assert read_image(path, (50, 34)).shape == (3, 34, 50)
+    assert read_image(path, (600, 400)).shape == (3, 400, 600)
+    with pytest.raises(InputError, match=r"100 x 67 pixels, which does not fit .* 50 x 50"):
+        read_image(path, (50, 50))
+    with pytest.raises(InputError, match="of the same aspect ratio"):
+        read_mask(path, (33, 50))
+
+
+def test_unreadable_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"There is no image .*gone\.png: restore it"):
+        read_image(tmp_path / "gone.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.png is not an image"):
+        read_image(tmp_path / "text.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match="Cannot open the image"):
+        read_image(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
+def test_truncated_images(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / f"a.{suffix}", noise)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(0.7 * len(content))])
+    with pytest.raises(InputError, match=rf"a\.{suffix}"):
+        read_image(path)
+
+
+def test_mask(tmp_path: Path) -> None:
+    pixels = np.array([[0, 255, 130, 120]], np.uint8)
+    path = save(tmp_path / "m.png", np.repeat(pixels, 4, axis=0))
+    assert read_mask(path)[0].tolist() == [False, True, True, False]
+    assert read_mask(path, (2, 2)).tolist() == [[False, False]] * 2  # means 127.5 and 125
+
+
+def test_silhouette_tolerates_small_differences() -> None:
+    image = torch.full((3, 1, 3), 0.5)
+    image[1, 0, 1] += 0.02
+    image[2, 0, 2] -= 0.05
+    assert silhouette(image, (0.5, 0.5, 0.5)).tolist() == [[False, False, True]]
+    assert silhouette(image, (0.5, 0.5, 0.5), tolerance=0.01).tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (10, 120, 200)])
+def test_background_of_opaque_images(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    paths = []
+    for i in range(30):
+        pixels = np.full((20, 20, 3), colour, np.uint8)
+        pixels[5:15, 5:15] = 90
+        if i % 5 == 0:
+            pixels[:, -10:] = 130  # the object leaves the frame in some views
+        paths.append(save(tmp_path / f"{i}.png", pixels))
+    found = detect_background(paths)
+    assert found == pytest.approx(tuple(c / 255 for c in colour))
+
+
+def test_background_in_a_photograph_is_unknown(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    paths = [
+        save(tmp_path / f"{i}.png", noise.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+        for i in range(3)
+    ]
+    assert detect_background(paths) is None
+
+
+def test_background_survives_jpeg(tmp_path: Path) -> None:
+    image = captures.ball_image(captures.orbit(1)[0], 64)
+    image.save(tmp_path / "a.jpg", quality=80)
+    assert detect_background([tmp_path / "a.jpg"]) == pytest.approx((1, 1, 1), abs=0.01)
+
+
+def test_background_of_transparent_images_is_white(tmp_path: Path) -> None:
+    captures.ball_image(captures.orbit(1)[0], alpha=True).save(tmp_path / "a.png")
+    assert detect_background([tmp_path / "a.png"]) == (1.0, 1.0, 1.0)
