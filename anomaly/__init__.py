@@ -4,24 +4,39 @@ Tensors and numbers in; tensors, numbers and html text out. Nothing here knows o
 poses or files.
 """
 
+from .calibration import Calibration, Threshold, calibrate
 from .features import FEATURES, Features, make_features
 from .maps import anomaly_maps, image_scores, resize_maps
+from .memory import Expectation, MemorySettings, ResidualMemory
 from .metrics import PixelStatistics, evaluate, image_figures, roc_curve
 from .overlay import encode_jpeg, overlay
+from .photometric import Photometry, fit_photometry
 from .regions import Region, find_regions
 from .report import Report, ReportImage, report_html
+from .standardise import HeldOut, Standardisation, fit_standardisation
 
 __all__ = [
     "FEATURES",
+    "Calibration",
+    "Expectation",
     "Features",
+    "HeldOut",
+    "MemorySettings",
+    "Photometry",
     "PixelStatistics",
     "Region",
     "Report",
     "ReportImage",
+    "ResidualMemory",
+    "Standardisation",
+    "Threshold",
     "anomaly_maps",
+    "calibrate",
     "encode_jpeg",
     "evaluate",
     "find_regions",
+    "fit_photometry",
+    "fit_standardisation",
     "image_figures",
     "image_scores",
     "make_features",

@@ -1,0 +1,194 @@
+"""What an innocent residual looks like at every place of the object, seen from there.
+
+For every train view and every element (anything that carries a residual, such as a Gaussian)
+the mean signed residual is kept. At a query the nearest views say which residual to expect of
+each element, and how sure that is: gloss and shading that the model cannot represent, but that
+the views saw, stop looking like defects.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_LEVELS = 127  # of an int8
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """How near views speak for a query."""
+
+    neighbours: int = 8
+    """Nearest views asked."""
+    reach: float = math.radians(12.0)
+    """Sigma of the Gaussian weight over the angle between view and query, radians."""
+    roll_weight: float = 1.0
+    """1: nearness of the full rotation (right also where the light does not turn with the object).
+    0: nearness of the viewing direction alone (light fixed to the object)."""
+    prior: float = 0.5
+    """Weight of what all views say of an element, in near views that saw it well."""
+
+
+class Expectation(NamedTuple):
+    """What the memory expects of each element at a query."""
+
+    mean: Tensor  # [N, C] signed residual, query minus rendering
+    spread: Tensor  # [N] standard deviation of the residual around it, RMS over channels
+    evidence: Tensor  # [N] sum of the weights of the near views that saw the element; 0: none
+
+
+class ResidualMemory:
+    """Residuals of N elements in V views, 4 bytes per element and view for three channels.
+
+    Residuals are kept as signed square roots in int8: steps of 6e-5 of the limit near zero,
+    about 2 % of it at the limit. Weights saturate as w / (w + half_weight) in uint8.
+    """
+
+    def __init__(
+        self,
+        rotations: Tensor,  # [V, 3, 3] world to camera
+        residuals: Tensor,  # [V, N, C] int8
+        weights: Tensor,  # [V, N] uint8
+        limit: float,
+    ) -> None:
+        self.rotations, self.residuals, self.weights = rotations, residuals, weights
+        self.limit = limit
+        self._totals = self._sum_views()
+
+    @classmethod
+    def build(
+        cls,
+        rotations: Tensor,  # [V, 3, 3] world to camera
+        views: Iterable[tuple[Tensor, Tensor]],  # V of (mean residual [N, C], weight [N] pixels)
+        limit: float = 1.0,  # largest residual that is kept apart; larger ones are clamped
+        half_weight: float = 1.0,  # pixels at which an element counts as half seen
+    ) -> "ResidualMemory":
+        """Packs views one at a time; only one of them is held unpacked.
+
+        Raises ValueError when the number of views and rotations differ.
+        """
+        residuals, weights = [], []
+        for residual, weight in views:
+            share = (residual / limit).clamp(-1.0, 1.0)
+            packed = share.sign() * share.abs().sqrt() * _LEVELS
+            residuals.append(packed.round().to(torch.int8))
+            seen = weight.clamp_min(0.0) / (weight.clamp_min(0.0) + half_weight)
+            weights.append((seen * 255).round().to(torch.uint8))
+        if len(residuals) != len(rotations) or not residuals:
+            raise ValueError(
+                f"{len(rotations)} rotations but {len(residuals)} views with residuals"
+            )
+        packed_rotations = rotations.detach().to("cpu", torch.float64)
+        return cls(packed_rotations, torch.stack(residuals), torch.stack(weights), limit)
+
+    def expect(
+        self,
+        rotation: Tensor,  # [3, 3] world to camera of the query
+        settings: MemorySettings | None = None,
+        exclude: int | None = None,  # a view that must not speak: leave-one-out
+    ) -> Expectation:
+        """What the nearest views expect; where none saw an element, what all views say of it.
+
+        Weighted mean and variance over the nearest views, shrunk towards those of all views of
+        the same element, and these towards zero and the variance of the whole object.
+        """
+        settings = settings or MemorySettings()
+        mean_all, variance_all = self._over_all_views(settings.prior, exclude)
+        angles = view_angles(self.rotations, rotation, settings.roll_weight)
+        if exclude is not None:
+            angles[exclude] = math.inf
+        near = angles.argsort(stable=True)[: settings.neighbours]
+        near = near[angles[near].isfinite()]
+        closeness = torch.exp(-0.5 * (angles[near] / settings.reach) ** 2).float()
+        total = torch.zeros_like(variance_all)
+        first, second = torch.zeros_like(mean_all), torch.zeros_like(variance_all)
+        for view, factor in zip(near.tolist(), closeness.tolist(), strict=True):
+            residual, weight = self._unpack(view)
+            weight *= factor
+            total += weight
+            first.addcmul_(residual, weight[:, None])
+            second.addcmul_(residual.square_().mean(dim=1), weight)
+        whole = total + settings.prior
+        mean = (first + settings.prior * mean_all) / whole[:, None]
+        # the sum of weight (residual - mean)^2, expanded so that views are read only once
+        around = second - 2 * (first * mean).mean(dim=1) + total * mean.square().mean(dim=1)
+        variance = (around.clamp_min_(0.0) + settings.prior * variance_all) / whole
+        return Expectation(mean, variance.sqrt(), total)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """Plain arrays for an npz file."""
+        return {
+            "rotations": self.rotations.numpy(),
+            "residuals": self.residuals.numpy(),
+            "weights": self.weights.numpy(),
+            "limit": np.array(self.limit),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> "ResidualMemory":
+        """What `arrays` gave. Raises ValueError when one is missing or of another shape."""
+        try:
+            rotations, residuals, weights, limit = (
+                np.asarray(arrays[name]) for name in ("rotations", "residuals", "weights", "limit")
+            )
+        except KeyError as error:
+            raise ValueError(f"the residual memory lacks {error}: calibrate again") from error
+        fits = residuals.ndim == 3 and residuals.shape[:2] == weights.shape
+        if not fits or rotations.shape != (len(residuals), 3, 3) or residuals.dtype.name != "int8":
+            raise ValueError("the arrays of the residual memory do not fit: calibrate again")
+        own = [torch.from_numpy(a.copy()) for a in (rotations, residuals, weights)]
+        return cls(own[0].double(), own[1], own[2], float(limit))
+
+    def _unpack(self, view: int) -> tuple[Tensor, Tensor]:
+        """Residual [N, C] and weight [N] in 0..1 of one view."""
+        packed = self.residuals[view].float()
+        residual = packed.abs().mul_(packed).mul_(self.limit / _LEVELS**2)
+        return residual, self.weights[view].float().div_(255)
+
+    def _sum_views(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over all views of weight [N], weight x residual [N, C], weight x square [N]."""
+        count, channels = self.residuals.shape[1:]
+        total, second = torch.zeros(count), torch.zeros(count)
+        first = torch.zeros(count, channels)
+        for view in range(len(self.residuals)):
+            residual, weight = self._unpack(view)
+            total += weight
+            first.addcmul_(residual, weight[:, None])
+            second.addcmul_(residual.square_().mean(dim=1), weight)
+        return total, first, second
+
+    def _over_all_views(self, prior: float, exclude: int | None) -> tuple[Tensor, Tensor]:
+        """Mean [N, C] and variance [N] of each element over all views, for want of near ones."""
+        total, first, second = self._totals
+        if exclude is not None:
+            residual, weight = self._unpack(exclude)
+            total = (total - weight).clamp_min_(0.0)
+            first = first - residual * weight[:, None]
+            second = (second - residual.square().mean(dim=1) * weight).clamp_min_(0.0)
+        whole = total + prior
+        mean = first / whole[:, None]
+        variance_object = second.sum() / total.sum().clamp_min(1e-12)
+        square = (second + prior * variance_object) / whole
+        return mean, (square - mean.square().mean(dim=1)).clamp_min_(0.0)
+
+
+def view_angles(
+    rotations: Tensor,  # [V, 3, 3] world to camera
+    rotation: Tensor,  # [3, 3]
+    roll_weight: float = 1.0,
+) -> Tensor:
+    """Angles between views and a query, radians, [V].
+
+    With `roll_weight` 1 that of the relative rotation, with 0 that of the optical axes (never
+    larger), in between their blend in squares.
+    """
+    ours = rotation.detach().to("cpu", torch.float64)
+    trace = (rotations * ours).sum(dim=(1, 2))
+    full = (((trace - 1.0) / 2.0).clamp(-1.0, 1.0)).acos()
+    axes = (rotations[:, 2] @ ours[2]).clamp(-1.0, 1.0).acos()
+    return (axes.square() * (1.0 - roll_weight) + full.square() * roll_weight).sqrt()
