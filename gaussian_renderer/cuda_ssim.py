@@ -64,9 +64,9 @@ class _PhotometricLoss(torch.autograd.Function):
 
 
 @triton.jit
-def _blur_moment_rows(
+def _blur_moment_rows(  # type: ignore[no-untyped-def]
     image, target, window, moments, count, width, RADIUS: tl.constexpr, BLOCK: tl.constexpr
-):  # type: ignore[no-untyped-def]
+):
     """Rows of x, y, x^2, y^2 and xy, blurred along the row with zeros beyond its ends."""
     row = tl.program_id(0) * width
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -92,10 +92,10 @@ def _blur_moment_rows(
 
 
 @triton.jit
-def _ssim_columns(
+def _ssim_columns(  # type: ignore[no-untyped-def]
     image, target, window, moments, derivatives, sums, count, height, width,
     RADIUS: tl.constexpr, BLOCK: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Blurs the columns, forms SSIM (Wang et al. 2004), its derivatives, and the two sums."""
     row = tl.program_id(0)
     y_in_plane = tl.zeros([BLOCK], dtype=tl.int32) + row % height
@@ -151,10 +151,10 @@ def _blur_rows(maps, window, blurred, width, RADIUS: tl.constexpr, BLOCK: tl.con
 
 
 @triton.jit
-def _gradient_columns(
+def _gradient_columns(  # type: ignore[no-untyped-def]
     image, target, window, blurred, upstream, gradient, ssim_weight, count, height, width,
     RADIUS: tl.constexpr, BLOCK: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Blurs the columns of the three derivative maps and applies the chain rule to x."""
     row = tl.program_id(0)
     y_in_plane = tl.zeros([BLOCK], dtype=tl.int32) + row % height

@@ -43,9 +43,12 @@ class Rasteriser:
         cov3D_precomp: Tensor,
     ) -> tuple[Tensor, Tensor]:
         s, n = self.settings, len(means3D)
-        assert means2D.shape == (n, 3) and opacities.shape == (n, 1)
-        assert colors_precomp.shape == (n, 3) and cov3D_precomp.shape == (n, 6)
-        assert s.bg.shape == (3,) and s.projmatrix.is_contiguous()
+        assert means2D.shape == (n, 3)
+        assert opacities.shape == (n, 1)
+        assert colors_precomp.shape == (n, 3)
+        assert cov3D_precomp.shape == (n, 6)
+        assert s.bg.shape == (3,)
+        assert s.projmatrix.is_contiguous()
         world = torch.nn.functional.pad(means3D, (0, 1), value=1.0)
         points = (world @ s.viewmatrix)[:, :3]  # matrices come transposed
         clip = world @ s.projmatrix
@@ -123,7 +126,8 @@ def test_projection_keeps_the_principal_point() -> None:
     point = torch.tensor([0.3, -0.2, 2.0, 1.0], dtype=torch.float64)
     x, y, _, w = (graphdeco.projection_matrix(CAMERA) @ point).tolist()
     u, v = (x / w + 1) * CAMERA.width / 2, (y / w + 1) * CAMERA.height / 2
-    assert u == pytest.approx(44.0 * 0.15 + 21.5) and v == pytest.approx(-40.0 * 0.1 + 17.0)
+    assert u == pytest.approx(44.0 * 0.15 + 21.5)
+    assert v == pytest.approx(-40.0 * 0.1 + 17.0)
 
 
 def test_one_pixel_is_two_over_the_image_size_in_ndc() -> None:
@@ -137,6 +141,9 @@ def test_no_gaussians_leave_the_background() -> None:
     image, alpha, depth, radii = graphdeco.rasterise(
         empty, CAMERA, view_at(25), background, None, True, torch.zeros(0, 2).double(), 1
     )
-    assert torch.equal(image[:, 5, 7], background) and image.shape == (3, 37, 45)
-    assert alpha.abs().max() == 0 and depth is not None and depth.abs().max() == 0
+    assert torch.equal(image[:, 5, 7], background)
+    assert image.shape == (3, 37, 45)
+    assert alpha.abs().max() == 0
+    assert depth is not None
+    assert depth.abs().max() == 0
     assert radii.shape == (0,)

@@ -18,11 +18,13 @@ from scene import Camera, Gaussians
 CAMERA = replace(cuda_scene.CAMERA, cx=22.5, cy=18.5)  # gsplat clamps otherwise off the centre
 
 
-def fully_fused_projection(
+def fully_fused_projection(  # type: ignore[no-untyped-def]
     means, covars, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, radius_clip,
     packed, opacities,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    assert covars is None and packed and (eps2d, near_plane, radius_clip) == (0.3, 0.2, 0.0)
+):  # fmt: skip
+    assert covars is None
+    assert packed
+    assert (eps2d, near_plane, radius_clip) == (0.3, 0.2, 0.0)
     logits = torch.logit(opacities)
     gaussians = Gaussians(means, scales.log(), quats, logits, means[:, None])
     parts = []
@@ -39,12 +41,14 @@ def fully_fused_projection(
     return torch.zeros_like(ids), ids, index, radii, centres, depths, conics, None
 
 
-def isect_tiles(
+def isect_tiles(  # type: ignore[no-untyped-def]
     means2d, radii, depths, tile_size, tile_width, tile_height, packed, n_images, image_ids,
     gaussian_ids,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """The stand-in works on whole images: every Gaussian "meets" one tile, its image."""
-    assert packed and radii.shape == means2d.shape and gaussian_ids.shape == depths.shape
+    assert packed
+    assert radii.shape == means2d.shape
+    assert gaussian_ids.shape == depths.shape
     assert (tile_width, tile_height) == (3, 3)  # 45 x 37 px in tiles of 16
     order = torch.argsort(image_ids.double() * 1e6 + depths.detach(), stable=True)
     return torch.ones_like(image_ids), image_ids[order], order
@@ -69,11 +73,12 @@ class _AbsoluteGradient(torch.autograd.Function):
         return gradient
 
 
-def rasterize_to_pixels(
+def rasterize_to_pixels(  # type: ignore[no-untyped-def]
     means2d, conics, colors, opacities, image_width, image_height, tile_size, isect_offsets,
     flatten_ids, backgrounds, packed, absgrad,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    assert isect_offsets.shape[1:] == (3, 3) and backgrounds.shape[1] == colors.shape[1]
+):  # fmt: skip
+    assert isect_offsets.shape[1:] == (3, 3)
+    assert backgrounds.shape[1] == colors.shape[1]
     if absgrad:
         means2d = _AbsoluteGradient.apply(means2d)
     projected: Any = SimpleNamespace(means=means2d, conics=conics, opacities=opacities)
@@ -127,7 +132,8 @@ def test_absolute_screen_gradients_reach_their_gaussians() -> None:
     splats = gsplat.rasterise_views(gaussians, CAMERA, view_at(10)[None], background, absgrad=True)
     (splats.images**2).sum().backward()
     gradients = splats.absolute_screen_gradients()
-    assert gradients.shape == (30, 2) and (gradients >= 0).all()
+    assert gradients.shape == (30, 2)
+    assert (gradients >= 0).all()
     assert torch.equal(gradients.sum(1) > 0, splats.radii[0] > 0)
 
 
@@ -139,14 +145,16 @@ def test_a_batch_equals_its_views_one_by_one(backend: str, monkeypatch: pytest.M
     views = torch.stack([view_at(d) for d in (0, 20, 40)]).requires_grad_(True)
     batch = render_batch(gaussians, CAMERA, views, background, depth=True, at_once=2)
     batch.images.square().sum().backward()
-    assert batch.depths is not None and views.grad is not None
+    assert batch.depths is not None
+    assert views.grad is not None
     for number, view in enumerate(views.detach()):
         view.requires_grad_(True)
         image, alpha, depth, _ = reference.rasterise(
             gaussians, CAMERA, view, background, None, True, torch.zeros(30, 2).double(), 1
         )
         image.square().sum().backward()
-        assert depth is not None and view.grad is not None
+        assert depth is not None
+        assert view.grad is not None
         torch.testing.assert_close(batch.images[number], image, rtol=0, atol=1e-9)
         torch.testing.assert_close(batch.alphas[number], alpha, rtol=0, atol=1e-9)
         torch.testing.assert_close(batch.depths[number], depth / alpha.clamp_min(1e-8))

@@ -19,7 +19,7 @@ if importlib.util.find_spec("triton") is None:
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
-from gaussian_renderer.cuda_ssim import fused_photometric_loss as fused  # noqa: E402
+from gaussian_renderer.cuda_ssim import fused_photometric_loss as fused
 
 
 @pytest.mark.parametrize("shape", [(2, 13, 140), (1, 7, 5)])
@@ -37,6 +37,7 @@ def test_loss_and_gradient(shape: tuple[int, ...], ssim_weight: float) -> None:
     expected = photometric_loss_reference(exact, target.double(), ssim_weight)
     (3.0 * expected).backward()
     assert loss.item() == pytest.approx(expected.item(), abs=2e-6)
-    assert ours.grad is not None and exact.grad is not None
+    assert ours.grad is not None
+    assert exact.grad is not None
     difference = ours.grad.cpu().double() - exact.grad
     assert difference.norm() < 1e-4 * exact.grad.norm()
