@@ -7,7 +7,7 @@ from .files import atomic_write, read_json, write_json
 from .gaussians import Gaussians
 from .growth import carry, chain, clone, prune, reset_opacity, split
 from .growth_policy import CappedGrowth, Growth, GrowthPolicy, GrowthStatistics, PaperGrowth
-from .hull import VisualHull, outside_hull, visual_hull, visual_hull_points
+from .hull import VisualHull, outside_hull, visual_hull
 from .images import (
     detect_background,
     image_size,
@@ -61,6 +61,5 @@ __all__ = [
     "subset_views",
     "true_poses",
     "visual_hull",
-    "visual_hull_points",
     "write_json",
 ]

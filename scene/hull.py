@@ -18,10 +18,12 @@ from .errors import InputError
 
 _LOCATING_CELLS = 32  # per side of the grids that only find where the object is
 _LEVELS = 3  # the finest voxels and twice and four times their size
-_STEPS_PER_PIXEL = 4  # distances to the silhouette are kept as bytes, in quarters of a pixel
+_STEPS_PER_PIXEL = 16  # distances to the silhouette's edge are kept as 16-bit integers
+_FARTHEST = 32_000  # steps
 _LARGEST_FILLED_HOLE = 0.02  # of the silhouette: background-coloured specks on the object
 _VIEWS_BETWEEN_CULLS = 16  # of voxels that are lost already
 _SMALLEST_SHARE_OF_VIEWS = 0.25  # that must have a voxel in their frame
+_OCTANTS = torch.cartesian_prod(*(torch.arange(2),) * 3)  # [8, 3]
 
 
 @dataclass(frozen=True)
@@ -69,26 +71,16 @@ def visual_hull(
     voxel = float((high - low).max()) / resolution
     coarse = voxel * 2 ** (_LEVELS - 1)
     shape = ((high - low) / coarse).ceil().long().clamp(min=1)
+    occupied = torch.zeros(*(shape * 2 ** (_LEVELS - 1)).tolist(), dtype=torch.bool)
     cells = torch.cartesian_prod(*(torch.arange(int(n)) for n in shape))  # [C, 3]
     for level in reversed(range(_LEVELS)):
         size = voxel * 2**level
-        cells = cells[evidence.allows(low + (cells + 0.5) * size, size, whole=level > 0)]
-        if level:
-            cells = (2 * cells[:, None] + _OCTANTS).reshape(-1, 3)
-    if not len(cells):
+        allowed, settled = evidence.judge(low + (cells + 0.5) * size, size, whole=level > 0)
+        _fill(occupied, cells[allowed & settled], 2**level)
+        cells = (2 * cells[allowed & ~settled][:, None] + _OCTANTS).reshape(-1, 3)
+    if not occupied.any():
         raise _nothing_left()
-    occupied = torch.zeros(*(shape * 2 ** (_LEVELS - 1)).tolist(), dtype=torch.bool)
-    occupied[tuple(cells.unbind(1))] = True
     return VisualHull(occupied, low, voxel)
-
-
-def visual_hull_points(
-    cameras: Sequence[Camera],
-    silhouettes: Sequence[Tensor],  # [H, W] bool each
-    resolution: int = 112,
-) -> Tensor:
-    """Surface points of the visual hull, [M, 3] float32. Raises as `visual_hull`."""
-    return visual_hull(cameras, silhouettes, resolution).surface_points()
 
 
 def outside_hull(hull: VisualHull, points: Tensor, margin: int = 2) -> Tensor:
@@ -107,9 +99,6 @@ def outside_hull(hull: VisualHull, points: Tensor, margin: int = 2) -> Tensor:
     return ~(in_grid & near[x, y, z]).to(points.device)
 
 
-_OCTANTS = torch.cartesian_prod(*(torch.arange(2),) * 3)  # [8, 3]
-
-
 class _Evidence:
     """Silhouettes as distance look-ups, and the vote over them."""
 
@@ -122,31 +111,35 @@ class _Evidence:
         self.order = [int(view) for view in far_apart]
         self.distances = [torch.from_numpy(_distances(s.cpu().numpy())) for s in silhouettes]
 
-    def allows(self, centres: Tensor, size: float, whole: bool) -> Tensor:
-        """Which voxels may belong to the object, [C] bool.
+    def judge(self, centres: Tensor, size: float, whole: bool) -> tuple[Tensor, Tensor]:
+        """(may belong to the object, needs no finer look) for every voxel, [C] bool each.
 
-        With `whole`, a voxel counts as missed only when its bounding sphere misses the silhouette;
-        otherwise when its centre does.
+        With `whole`, a voxel counts as missed only when its bounding sphere misses the silhouette,
+        and is settled when nearly all views have that sphere within it; otherwise its centre
+        decides at once.
         """
         radius = size * 3**0.5 / 2 if whole else 0.0
         lost = self.tolerated * len(self.cameras)  # missed more often than this: cannot recover
         rows = torch.arange(len(centres))
         places = centres.float()
-        seen, missed = torch.zeros_like(rows), torch.zeros_like(rows)
+        seen, missed, cut = (torch.zeros_like(rows) for _ in range(3))
         for turn, view in enumerate(self.order):
-            in_frame, is_missed = self._look(view, places, radius)
+            in_frame, is_missed, is_cut = self._look(view, places, radius)
             seen += in_frame
             missed += is_missed
+            cut += is_cut
             if turn % _VIEWS_BETWEEN_CULLS == _VIEWS_BETWEEN_CULLS - 1:
                 kept = (missed <= lost).nonzero()[:, 0]
-                rows, places, seen, missed = (t[kept] for t in (rows, places, seen, missed))
+                rows, places = rows[kept], places[kept]
+                seen, missed, cut = seen[kept], missed[kept], cut[kept]
         enough = max(1, round(_SMALLEST_SHARE_OF_VIEWS * len(self.cameras)))
-        allowed = torch.zeros(len(centres), dtype=torch.bool)
+        allowed, settled = (torch.zeros(len(centres), dtype=torch.bool) for _ in range(2))
         allowed[rows] = (seen >= enough) & (missed <= self.tolerated * seen)
-        return allowed
+        settled[rows] = (cut <= self.tolerated * seen) if whole else True
+        return allowed, settled
 
-    def _look(self, view: int, places: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-        """(in the frame, in the frame but off the silhouette) for one view, [C] bool each."""
+    def _look(self, view: int, places: Tensor, radius: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(in the frame, there but off the silhouette, there but not within it), [C] bool each."""
         camera, distances = self.cameras[view], self.distances[view]
         column, row, depth = camera.project(places)
         in_frame = (depth > 0) & (column >= 0) & (column < camera.width)
@@ -155,23 +148,24 @@ class _Evidence:
         steps = distances[pixel.clamp_(0, len(distances) - 1)]
         # one pixel of slack: the look-up is at the pixel's centre, and edges are blended
         reach = (radius * max(camera.fx, camera.fy) / depth + 1.0) * _STEPS_PER_PIXEL
-        return in_frame, in_frame & (steps > reach)
+        return in_frame, in_frame & (steps > reach), in_frame & (steps > -reach)
 
 
-def _distances(outline: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Distance of every pixel to the silhouette, [H * W] bytes of a quarter pixel, saturating."""
+def _distances(outline: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """Distance of every pixel to the silhouette's edge, negative within, [H * W] steps."""
     import cv2
 
     background = (~outline).astype(np.uint8)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
-    area = boxes[:, cv2.CC_STAT_AREA]
-    speck = area < _LARGEST_FILLED_HOLE * outline.sum()
-    speck[0] = False
-    background[speck[labels]] = 0
-    if background.all():  # cv2 leaves distances undefined without a single target pixel
-        return np.full(background.size, 255, np.uint8)
-    distance = cv2.distanceTransform(background, cv2.DIST_L2, 3)
-    return np.minimum(distance * _STEPS_PER_PIXEL, 255).astype(np.uint8).reshape(-1)
+    speck = boxes[:, cv2.CC_STAT_AREA] < _LARGEST_FILLED_HOLE * outline.sum()
+    speck[0] = False  # component 0 is the object itself
+    if speck.any():
+        background[speck[labels]] = 0
+    if background.all() or not background.any():  # without an edge, cv2 leaves it undefined
+        return np.full(background.size, _FARTHEST if background.all() else -_FARTHEST, np.int16)
+    outer, inner = (cv2.distanceTransform(b, cv2.DIST_L2, 3) for b in (background, 1 - background))
+    steps = (outer - inner) * _STEPS_PER_PIXEL
+    return np.clip(steps, -_FARTHEST, _FARTHEST).astype(np.int16).reshape(-1)
 
 
 def _common_volume(cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
@@ -208,7 +202,7 @@ def _locate(evidence: _Evidence, low: Tensor, high: Tensor) -> tuple[Tensor, Ten
         shape = ((high - low) / size).round().long().clamp(min=1)
         cells = torch.cartesian_prod(*(torch.arange(int(n)) for n in shape))
         centres = low + (cells + 0.5) * size
-        kept = centres[evidence.allows(centres, size, whole=True)]
+        kept = centres[evidence.judge(centres, size, whole=True)[0]]
         if not len(kept):
             raise _nothing_left()
         low, high = kept.amin(0) - 0.5 * size, kept.amax(0) + 0.5 * size
@@ -229,3 +223,10 @@ def _shifted(grid: Tensor, axis: int, step: int) -> Tensor:
     moved = grid.roll(step, dims=axis)
     moved.select(axis, 0 if step == 1 else -1).fill_(False)
     return moved
+
+
+def _fill(occupied: Tensor, cells: Tensor, width: int) -> None:
+    """Marks blocks of `width` voxels a side; `cells` [C, 3] counts in blocks."""
+    inside = torch.cartesian_prod(*(torch.arange(width),) * 3)
+    x, y, z = (width * cells[:, None] + inside).reshape(-1, 3).unbind(1)
+    occupied[x, y, z] = True
