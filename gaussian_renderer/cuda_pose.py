@@ -1,30 +1,80 @@
-"""How every pixel changes with the pose, by central differences over one batch of renders.
+"""Gauss-Newton normal equations of the pose by rendering alone, for the backends on a GPU.
 
-Works with every backend; with gsplat the 13 renders are one call. Perturbations turn the object
-about its own centre and shift it, each by about a quarter of a pixel: small against the low-pass
-filter of 0.55 px that every splat carries, but large enough to average over the cut at
-alpha = 1/255, whose jumps are what limits the accuracy (about 5 % of a column; without the cut
-1 %). The result is expressed as derivatives with respect to a twist in the camera's frame.
+The gradient J^T W r comes exactly from the rasteriser's own backward pass, so Levenberg-Marquardt
+ends where the cost does. J^T W J only shapes the steps: its pixel Jacobian is taken by central
+differences over one batch of 12 renders (one call with gsplat). Perturbations turn the object about
+its own centre and shift it, each by about a quarter of a pixel: small against the low-pass filter
+of 0.55 px that every splat carries, but large enough to average over the cut at alpha = 1/255,
+whose jumps are what limits the accuracy (about 5 % of a column; without the cut 1 %).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from scene import Camera, Gaussians
 
+from .backends import select_backend
 from .batch import render_batch
 
 STEP = 0.25  # pixels that the object's rim or centre moves in one perturbation
 
 
-@dataclass
-class PixelJacobian:
-    """A rendering and its derivatives with respect to the twist of a left perturbation."""
+class NormalSums(NamedTuple):
+    """What `gaussian_renderer.cpu.pose.normal_sums` gives, in the same order; plain numbers."""
 
-    image: Tensor  # [C, H, W]
-    derivatives: Tensor  # [6, C, H, W] by (omega, v): view' = exp(twist) view, camera's frame
+    jtj: list[float]  # 36, row by row: J^T W J of the twist (omega, v), camera frame
+    jtr: list[float]  # 6: J^T W r, r = rendering - target
+    loss: float  # sum over pixels of weight * Huber(|r|), |r| over the three channels
+    weight: float  # sum of the final weights
+    inliers: int  # pixels of positive weight with |r| <= huber
+    pixels: int  # pixels of positive weight
+
+
+def normal_sums(
+    gaussians: Gaussians,
+    camera: Camera,
+    view: Tensor,  # [4, 4] object to camera
+    target: Tensor,  # [3, H, W]
+    background: Tensor,  # [3]
+    huber: float,
+    weights: Tensor | None = None,  # [H, W]
+    *,
+    backend: str = "auto",
+    threads: int = 1,
+) -> NormalSums:
+    """One linearisation of the pose problem at `view`; the device is waited for once, at the end.
+
+    See `gaussian_renderer.normal_equations` for the definition.
+    """
+    frozen, like = gaussians.detach(), gaussians.means
+    view, target, background = view.detach(), target.detach().to(like), background.to(like)
+    given = torch.ones_like(target[0]) if weights is None else weights.detach().to(like)
+    moving = view.to(like).requires_grad_(True)
+    screen = torch.zeros_like(like[:, :2])
+    rasteriser = select_backend(backend, like.device)
+    with torch.enable_grad():
+        image, *_ = rasteriser.rasterise(
+            frozen, camera, moving, background, None, False, screen, threads
+        )
+        norm = (image - target).square().sum(dim=0).clamp_min(1e-24).sqrt()  # [H, W]
+        held = norm.clamp_max(huber)
+        loss = (given * held * (norm - 0.5 * held)).double().sum()  # Huber's cost
+        (by_view,) = torch.autograd.grad(loss, moving)
+    generators = _hat(torch.eye(6, dtype=torch.float64, device=like.device))  # [6, 4, 4]
+    jtr = ((generators @ view.to(by_view.device).double()) * by_view.double()).sum(dim=(1, 2))
+    robust = (given * held / norm).detach()
+    jacobian = pixel_jacobian(
+        frozen, camera, view, background, backend=backend, threads=threads
+    ).double()
+    jtj = torch.einsum("ichw,jchw->ij", jacobian * robust.double(), jacobian)
+    counted = given > 0
+    counts = [((norm <= huber) & counted).sum(), counted.sum()]
+    tail = torch.stack([loss.detach(), robust.double().sum(), *(c.double() for c in counts)])
+    numbers = torch.cat([jtj.flatten(), jtr, tail]).tolist()
+    return NormalSums(numbers[:36], numbers[36:42], numbers[42], numbers[43],
+                      int(numbers[44]), int(numbers[45]))  # fmt: skip
 
 
 @torch.no_grad()
@@ -35,23 +85,23 @@ def pixel_jacobian(
     background: Tensor,  # [C]
     *,
     backend: str = "auto",
-    colours: Tensor | None = None,  # [N, C]
     threads: int = 1,
-) -> PixelJacobian:
-    """Renders through `view` and through 12 views about it; nothing waits for the device."""
-    exact = view.double()
+) -> Tensor:
+    """Derivatives of every pixel by the twist (omega, v) of view' = exp(twist) view, [6, C, H, W].
+
+    The twist is one in the camera's frame.
+    """
+    exact = view.to(gaussians.means.device).double()
     centre, radius = _extent(gaussians, exact)
     steps = _steps(camera, centre, radius)  # [6]
+    about = to_centre(centre)
     twists = torch.cat([torch.diag(steps), -torch.diag(steps)])  # [12, 6] about the centre
-    moved = torch.linalg.matrix_exp(_hat(twists @ to_centre(centre).inverse().T)) @ exact
-    views = torch.cat([exact[None], moved])
+    views = torch.linalg.matrix_exp(_hat(twists @ about.inverse().T)) @ exact
     images = render_batch(
-        gaussians, camera, views, background,
-        backend=backend, colours=colours, threads=threads, at_once=len(views),
-    ).images  # fmt: skip
-    about_centre = (images[1:7] - images[7:]) / (2 * steps).to(images)[:, None, None, None]
-    derivatives = torch.einsum("ji,jchw->ichw", to_centre(centre).to(images), about_centre)
-    return PixelJacobian(images[0], derivatives)
+        gaussians, camera, views, background, backend=backend, threads=threads, at_once=12
+    ).images
+    about_centre = (images[:6] - images[6:]) / (2 * steps).to(images)[:, None, None, None]
+    return torch.einsum("ji,jchw->ichw", about.to(images), about_centre)
 
 
 def to_centre(centre: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def test_perturbed_renders_give_the_derivatives(dtype: torch.dtype) -> None:
     ours = cuda_pose.pixel_jacobian(
         gaussians.map(lambda t: t.to(dtype)), CAMERA, view, BACKGROUND, backend="reference"
     )
-    assert ours.derivatives.dtype == dtype
-    for column, expected in zip(ours.derivatives.double(), exact, strict=True):
+    assert ours.dtype == dtype
+    for column, expected in zip(ours.double(), exact, strict=True):
         assert (column - expected).norm() < 0.06 * expected.norm()
 
 
@@ -44,13 +44,43 @@ def test_normal_matrix_keeps_its_weak_directions() -> None:
     exact = exact_jacobian(gaussians, view).flatten(1)
     ours = cuda_pose.pixel_jacobian(
         gaussians.map(Tensor.float), CAMERA, view, BACKGROUND, backend="reference"
-    ).derivatives.double().flatten(1)  # fmt: skip
+    ).double().flatten(1)  # fmt: skip
     metric, expected = ours @ ours.T, exact @ exact.T
     whitening = torch.linalg.inv(torch.linalg.cholesky(expected))
     spread = torch.linalg.eigvalsh(whitening @ metric @ whitening.T)  # 1 if they are equal
     assert torch.linalg.cond(expected) > 100
     assert spread.min() > 0.9
     assert spread.max() < 1.1
+
+
+@pytest.mark.parametrize("huber", [0.05, float("inf")])
+def test_normal_sums_against_their_definition(huber: float) -> None:
+    gaussians, view = cloud(), view_at(25)
+    g = torch.Generator().manual_seed(2)
+    weights = torch.rand(CAMERA.height, CAMERA.width, generator=g, dtype=torch.float64)
+    weights[:5] = 0
+    screen = torch.zeros(len(gaussians), 2, dtype=torch.float64)
+    image = reference.rasterise(gaussians, CAMERA, view, BACKGROUND, None, False, screen, 1)[0]
+    target = image + 0.1 * torch.randn(image.shape, generator=g, dtype=torch.float64)
+    sums = cuda_pose.normal_sums(
+        gaussians, CAMERA, view, target, BACKGROUND, huber, weights, backend="reference"
+    )
+    jacobian, residual = exact_jacobian(gaussians, view), image - target
+    norm = residual.square().sum(0).sqrt()
+    robust = weights * torch.where(norm <= huber, torch.ones(()).double(), huber / norm)
+    jtr = torch.einsum("ichw,chw->i", jacobian, robust * residual)
+    torch.testing.assert_close(
+        torch.tensor(sums.jtr, dtype=torch.float64), jtr, rtol=1e-8, atol=1e-8
+    )
+    jtj = torch.einsum("ichw,hw,jchw->ij", jacobian, robust, jacobian)
+    ours = torch.tensor(sums.jtj, dtype=torch.float64).reshape(6, 6)
+    assert (ours - jtj).norm() < 0.1 * jtj.norm()
+    least_squares = 0.5 * norm**2
+    cost = torch.where(norm <= huber, least_squares, huber * (norm - 0.5 * huber))
+    assert sums.loss == pytest.approx(float((weights * cost).sum()))
+    assert sums.weight == pytest.approx(float(robust.sum()))
+    assert sums.pixels == (CAMERA.height - 5) * CAMERA.width
+    assert sums.inliers == int(((norm <= huber) & (weights > 0)).sum())
 
 
 def test_twist_about_the_centre_moves_points_the_same_way() -> None:
