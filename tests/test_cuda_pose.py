@@ -5,7 +5,7 @@ import torch
 from cuda_scene import CAMERA, cloud, view_at
 from torch import Tensor
 
-from gaussian_renderer import cuda_pose, reference
+from gaussian_renderer import cuda_pose, normal_equations, reference
 from scene import Gaussians
 
 BACKGROUND = torch.tensor([0.9, 0.8, 1.0], dtype=torch.float64)
@@ -81,6 +81,25 @@ def test_normal_sums_against_their_definition(huber: float) -> None:
     assert sums.weight == pytest.approx(float(robust.sum()))
     assert sums.pixels == (CAMERA.height - 5) * CAMERA.width
     assert sums.inliers == int(((norm <= huber) & (weights > 0)).sum())
+
+
+def test_a_cuda_backend_takes_the_equations_by_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `reference` in the place of gsplat, the two ways must tell the same."""
+    gaussians, camera = cloud(), CAMERA.at(view_at(25))
+    target = torch.full((3, CAMERA.height, CAMERA.width), 0.5, dtype=torch.float64)
+    exact = normal_equations.pose_normal_equations(
+        gaussians, camera, target, BACKGROUND, backend="reference"
+    )
+    monkeypatch.setattr(normal_equations, "available_backends", lambda device: ["gsplat"])
+    for module in ("normal_equations", "cuda_pose", "batch"):
+        monkeypatch.setattr(
+            f"gaussian_renderer.{module}.select_backend", lambda name, device: reference
+        )
+    ours = normal_equations.pose_normal_equations(gaussians, camera, target, BACKGROUND)
+    torch.testing.assert_close(ours.jtr, exact.jtr)
+    assert (ours.jtj - exact.jtj).norm() < 0.1 * exact.jtj.norm()
+    assert ours.loss == pytest.approx(exact.loss)
+    assert (ours.inliers, ours.pixels) == (exact.inliers, exact.pixels)
 
 
 def test_twist_about_the_centre_moves_points_the_same_way() -> None:
