@@ -1,7 +1,7 @@
 """Rasterisation by the native kernel, as one node of autograd."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,26 @@ from scene import Camera, Gaussians, InputError
 from .native import address, as_input, kernel
 
 Outputs = tuple[Tensor, Tensor, Tensor | None, Tensor]
+
+
+class CloudInputs(NamedTuple):
+    """Checked, contiguous float32 tensors on the CPU; exactly one of sh and colours is given."""
+
+    means: Tensor  # [N, 3]
+    log_scales: Tensor  # [N, 3]
+    quaternions: Tensor  # [N, 4]
+    opacity_logits: Tensor  # [N]
+    sh: Tensor | None  # [N, K, 3]
+    colours: Tensor | None  # [N, C]
+    screen: Tensor  # [N, 2]
+    view: Tensor  # [4, 4]
+    background: Tensor  # [C]
+
+    def addresses(self) -> tuple[int, ...]:
+        """The cloud as module.cpp expects it."""
+        terms = 0 if self.sh is None else self.sh.shape[1]
+        pointers = (address(t) for t in self[:7])
+        return (self.means.shape[0], *pointers, terms, self.background.shape[0])
 
 
 @dataclass
@@ -44,7 +64,7 @@ def rasterise(
     Raises InputError for wrong shapes, types or devices, and for a kernel of another version.
     """
     call = _Call(camera, with_depth, threads, absolute)
-    tensors = (*_inputs(gaussians, view, background, colours, screen),)
+    tensors = cloud_inputs(gaussians, view, background, colours, screen)
     if absolute is not None:
         as_input(absolute, (len(gaussians), 2), "absolute")
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
@@ -54,20 +74,20 @@ def rasterise(
     return outputs
 
 
-def _inputs(
+def cloud_inputs(
     gaussians: Gaussians,
-    view: Tensor,
-    background: Tensor,
-    colours: Tensor | None,
-    screen: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """Checked, contiguous tensors in the order of `_Rasterise`."""
+    view: Tensor,  # [4, 4]
+    background: Tensor,  # [C]
+    colours: Tensor | None,  # [N, C]
+    screen: Tensor,  # [N, 2]
+) -> CloudInputs:
+    """Checks what goes to the kernel; raises InputError for wrong shapes, types or devices."""
     n = len(gaussians)
     channels = 3 if colours is None else colours.shape[-1]
     terms = gaussians.sh.shape[1]
     if colours is None and terms not in (1, 4, 9, 16):
         raise InputError(f"sh has {terms} coefficients a colour: expected 1, 4, 9 or 16")
-    return (
+    return CloudInputs(
         as_input(gaussians.means, (n, 3), "means"),
         as_input(gaussians.log_scales, (n, 3), "log_scales"),
         as_input(gaussians.quaternions, (n, 4), "quaternions"),
@@ -80,35 +100,18 @@ def _inputs(
     )
 
 
-def _cloud(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
-    """The cloud as module.cpp expects it."""
-    means, *_, sh, colours, screen, _, background = tensors
-    assert means is not None and background is not None  # always given by _inputs
-    return (
-        means.shape[0],
-        *(address(t) for t in tensors[:7]),
-        0 if sh is None else sh.shape[1],
-        background.shape[0],
-    )
-
-
-def _forward(
-    call: _Call, tensors: tuple[Tensor | None, ...], keep: bool
-) -> tuple[Outputs, Any]:
+def _forward(call: _Call, tensors: CloudInputs, keep: bool) -> tuple[Outputs, Any]:
     """Runs the kernel; with `keep` also returns the state for `backward`."""
     camera = call.camera
-    view, background = tensors[7], tensors[8]
-    assert view is not None and background is not None  # always given by _inputs
     height, width = camera.height, camera.width
-    image = torch.empty(background.shape[0], height, width)
+    image = torch.empty(tensors.background.shape[0], height, width)
     alpha = torch.empty(height, width)
     depth = torch.empty(height, width) if call.with_depth else None
-    cloud = _cloud(tensors)
-    radii = torch.empty(cloud[0], dtype=torch.int32)
+    radii = torch.empty(tensors.means.shape[0], dtype=torch.int32)
     state = kernel().rasterise(
-        cloud, camera.fx, camera.fy, camera.cx, camera.cy, width, height,
-        address(view), address(background), address(image), address(alpha), address(depth),
-        address(radii), keep, max(1, call.threads),
+        tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, width, height,
+        address(tensors.view), address(tensors.background), address(image), address(alpha),
+        address(depth), address(radii), keep, max(1, call.threads),
     )  # fmt: skip
     return (image, alpha, depth, radii), state
 
@@ -118,7 +121,7 @@ class _Rasterise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor | None) -> Outputs:
-        (image, alpha, depth, radii), ctx.state = _forward(call, tensors, keep=True)
+        (image, alpha, depth, radii), ctx.state = _forward(call, CloudInputs(*tensors), keep=True)
         ctx.call = call
         ctx.save_for_backward(*tensors, image, alpha, depth)
         ctx.set_materialize_grads(False)
@@ -135,17 +138,17 @@ class _Rasterise(torch.autograd.Function):
         _radii: None,
     ) -> tuple[Tensor | None, ...]:
         *saved, image, alpha, depth = ctx.saved_tensors
+        tensors = CloudInputs(*saved)
         cotangents = [None if d is None else d.contiguous() for d in (d_image, d_alpha, d_depth)]
-        wanted = ctx.needs_input_grad[1:9]
         gradients = [
             torch.empty_like(t) if need else None
-            for t, need in zip(saved[:8], wanted, strict=True)
+            for t, need in zip(tensors[:8], ctx.needs_input_grad[1:9], strict=True)
         ]
-        addresses = [address(g) for g in gradients]
-        addresses.insert(7, address(ctx.call.absolute))
+        outputs = [address(g) for g in gradients]
+        outputs.insert(7, address(ctx.call.absolute))
         kernel().backward(
-            ctx.state, _cloud(tuple(saved)), address(image), address(alpha), address(depth),
-            *(address(d) for d in cotangents), tuple(addresses), max(1, ctx.call.threads),
+            ctx.state, tensors.addresses(), address(image), address(alpha), address(depth),
+            *(address(d) for d in cotangents), tuple(outputs), max(1, ctx.call.threads),
         )  # fmt: skip
         background = None
         if ctx.needs_input_grad[9] and cotangents[0] is not None:

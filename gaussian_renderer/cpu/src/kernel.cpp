@@ -8,6 +8,7 @@
 #include "blend.h"
 #include "blend_backward.h"
 #include "forward_project.h"
+#include "pose_blend.h"
 #include "ssim.h"
 
 namespace splatpose {
@@ -15,11 +16,15 @@ namespace SPLATPOSE_ISA {
 
 namespace {
 
-void rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_state, int threads) {
+void prepare(Frame& frame, const Cloud& cloud, int32_t* radii, int threads) {
   frame.tiles_x = (frame.camera.width + TILE - 1) / TILE;
   frame.tiles_y = (frame.camera.height + TILE - 1) / TILE;
-  project(frame, cloud, out.radii, threads);
+  project(frame, cloud, radii, threads);
   bin(frame, cloud.count);
+}
+
+void rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_state, int threads) {
+  prepare(frame, cloud, out.radii, threads);
   blend(frame, out, keep_state, threads);
 }
 
@@ -29,9 +34,17 @@ void backward(Frame& frame, const Cloud& cloud, const ImageGradient& image,
   project_backward(frame, cloud, gradient, threads);
 }
 
+void normal_equations(Frame& frame, const Cloud& cloud, const Residual& residual, int32_t* radii,
+                      NormalSums& out, int threads) {
+  prepare(frame, cloud, radii, threads);
+  project_tangents(frame, cloud, threads);
+  pose_sums(frame, cloud, residual, out, threads);
+}
+
 #define SPLATPOSE_TEXT(x) SPLATPOSE_TEXT_OF(x)
 #define SPLATPOSE_TEXT_OF(x) #x
-constexpr Kernel TABLE = {SPLATPOSE_TEXT(SPLATPOSE_ISA), rasterise, backward, photometric, adam};
+constexpr Kernel TABLE = {SPLATPOSE_TEXT(SPLATPOSE_ISA), rasterise, backward, normal_equations,
+                          photometric, adam};
 
 }  // namespace
 

@@ -133,6 +133,8 @@ struct Kernel {
   const char* name;
   void (*rasterise)(Frame&, const Cloud&, const Image&, bool keep, int threads);
   void (*backward)(Frame&, const Cloud&, const ImageGradient&, const CloudGradient&, int threads);
+  void (*normal_equations)(Frame&, const Cloud&, const Residual&, int32_t* radii, NormalSums&,
+                           int threads);
   double (*photometric)(const float* image, const float* target, float* gradient, int channels,
                         int height, int width, float ssim_weight, Buffer& scratch, int threads);
   void (*adam)(const AdamGroup* groups, int count, int64_t step, double beta1, double beta2,

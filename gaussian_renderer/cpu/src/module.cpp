@@ -17,7 +17,7 @@ using namespace splatpose;
 
 namespace {
 
-constexpr int INTERFACE = 1;  // raised with every change of this file's signatures
+constexpr int INTERFACE = 2;  // raised with every change of this file's signatures
 
 using Address = uint64_t;  // data_ptr() of a tensor; 0 for none
 
@@ -134,6 +134,28 @@ void backward(Saved& saved, nb::tuple cloud_tuple, Address image, Address alpha,
   for (int j = 0; j < 4; ++j) view[12 + j] = 0.0f;
 }
 
+// Returns (jtj row by row, jtr, loss, sum of weights, inliers, pixels).
+nb::tuple normal_equations(nb::tuple cloud_tuple, double fx, double fy, double cx, double cy,
+                           int width, int height, Address view, Address target, Address weights,
+                           Address background, double huber, Address radii, int threads) {
+  const Cloud cloud = cloud_of(cloud_tuple);
+  const Residual residual{at<const float>(target), at<const float>(weights),
+                          at<const float>(background), static_cast<float>(huber)};
+  Saved working;
+  Frame& frame = *working.frame;
+  frame.camera = pinhole_of(fx, fy, cx, cy, width, height, view);
+  frame.depth = false;
+  frame.channels = 3;
+  NormalSums sums;
+  {
+    nb::gil_scoped_release release;
+    kernel().normal_equations(frame, cloud, residual, at<int32_t>(radii), sums, threads);
+  }
+  return nb::make_tuple(std::vector<double>(sums.jtj, sums.jtj + 36),
+                        std::vector<double>(sums.jtr, sums.jtr + 6), sums.loss, sums.weight,
+                        sums.inliers, sums.pixels);
+}
+
 double photometric(Address image, Address target, Address gradient, int channels, int height,
                    int width, double ssim_weight, int threads) {
   static thread_local Buffer scratch;
@@ -169,6 +191,7 @@ NB_MODULE(splatpose_cpu, m) {
   m.def("instruction_set", [] { return std::string(kernel().name); });
   m.def("rasterise", &rasterise, nb::rv_policy::take_ownership);
   m.def("backward", &backward);
+  m.def("normal_equations", &normal_equations);
   m.def("photometric", &photometric);
   m.def("adam", &adam);
 }
