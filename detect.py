@@ -8,7 +8,7 @@ Writes results.json, results.csv, maps/, overlays/ and report.html.
 """
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,13 +19,15 @@ from tqdm import tqdm
 
 from gaussian_renderer.backends import choose_device
 from pipeline.command_line import run
-from pipeline.inspector import Inspector
+from pipeline.inspector import Inspection
 from pipeline.model_folder import ModelFolder, provenance
-from pipeline.open_model import DetectionChoice, open_inspector
+from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.outputs import OutputFolder
 from pipeline.presets import DETECTION
-from pipeline.results import Results, true_poses_of
-from scene import InputError, Query, read_capture, read_queries
+from pipeline.regions import placed_regions
+from pipeline.results import Results
+from pose_estimation import PoseSettings
+from scene import Capture, InputError, Query, read_capture, read_queries, true_poses
 
 
 @dataclass(frozen=True)
@@ -74,28 +76,105 @@ def detect(config: DetectConfig) -> Detections:
 
     An image that cannot be read is reported in `failures`, the others go on.
     """
-    _check(config)
-    folder = ModelFolder(config.model)
-    model = folder.load_config()
     device, words = choose_device(config.device, config.backend)
     torch.set_num_threads(config.threads)
-    queries = _queries(config, model)
-    choice = _choice(config, model)
-    inspector = open_inspector(folder, model, choice, device)
-    remarks = [words, *inspector.notes]
-    print(f"{model['name']}: {len(queries)} images; " + "; ".join(remarks))
-    output = OutputFolder(config.output or _new_folder(folder), inspector.display_scale)
-    results = Results(inspector.threshold(config.false_alarm_rate), true_poses_of(config.images, model))
-    failures = []
+    folder = ModelFolder(config.model)
+    settings = folder.load_config()["settings"]
+    parts = _parts(config, settings["preset"])
+    model = open_model(folder, parts, device)
+    queries, capture = _queries(config, settings)
+    remarks = [words, *model.remarks]
+    print(f"{model.name}: {len(queries)} images; {'; '.join(remarks)}")
+    threshold = model.threshold(config.false_alarm_rate)
+    output = OutputFolder(_output_root(config), model.display_scale)
+    results = Results(threshold, true_poses(capture) if capture else {})
     for query in tqdm(queries, unit="image", file=sys.stderr):
         try:
-            _judge(query, inspector, results, output)
+            found = model.inspector.inspect(query.image_path)
+            _keep(query, found, model, results, output)
         except InputError as error:
-            failures.append(str(error))
             results.add_failure(query, str(error))
             tqdm.write(f"error: {error}", file=sys.stderr)
-    settings = config_as_json(config) | asdict_json(choice) | {"remarks": remarks, **provenance()}
-    document = results.document(settings)
-    output.write(document, results, model["name"], remarks)
-    _say(document, output.root)
-    return Detections(output.root, document, failures)
+    document = results.document(_settings(config, parts, remarks))
+    output.write(document, results, model.name, remarks)
+    _say(document["summary"], output.root)
+    return Detections(output.root, document, results.failures())
+
+
+def _parts(config: DetectConfig, trained_preset: str) -> Parts:
+    """The preset with what the user asked for in its place. Raises InputError."""
+    if config.steps < 1 or config.threads < 1:
+        raise InputError("--steps and --threads must be at least 1")
+    if not 0 < config.false_alarm_rate < 1:
+        raise InputError(
+            f"--false-alarm-rate must lie between 0 and 1, not {config.false_alarm_rate}"
+        )
+    preset = DETECTION[trained_preset if config.preset == "model" else config.preset]
+    asked = {name: getattr(config, name) for name in ("matcher", "refine", "features")}
+    preset = replace(preset, **{name: value for name, value in asked.items() if value})
+    pose = PoseSettings(
+        method=preset.refine, steps=config.steps, backend=config.backend, threads=config.threads
+    )
+    return Parts(preset, pose, config.weights, config.false_alarm_rate)
+
+
+def _queries(
+    config: DetectConfig, settings: dict[str, Any]
+) -> tuple[tuple[Query, ...], Capture | None]:
+    """The images asked for, or the test images of the data set. Raises InputError."""
+    if config.images is not None:
+        return read_queries(config.images), None
+    capture = read_capture(settings["source"], settings["resolution"])
+    if not capture.queries:
+        raise InputError(
+            f"'{capture.root}' has no test images: name images with --images FILE_OR_FOLDER"
+        )
+    return capture.queries, capture
+
+
+def _output_root(config: DetectConfig) -> Path:
+    if config.output is not None:
+        return config.output
+    return config.model / "detections" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _keep(
+    query: Query, found: Inspection, model: OpenModel, results: Results, output: OutputFolder
+) -> None:
+    """Writes the pictures of one query and adds its entry."""
+    limit = None if results.threshold is None else results.threshold.value
+    map_path = output.write_image(query, found, limit)
+    regions = [] if limit is None else placed_regions(found, model.inspector, limit)
+    results.add(query, found, map_path, regions)
+
+
+def _settings(config: DetectConfig, parts: Parts, remarks: list[str]) -> dict[str, Any]:
+    """Everything needed to repeat the run, as JSON values."""
+    asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    used = asdict(parts.preset) | {"pose": asdict(parts.pose)}
+    return asked | {"used": used, "remarks": remarks, **provenance()}
+
+
+def _say(summary: dict[str, Any], root: Path) -> None:
+    """The figures of the run on the terminal."""
+    for name in ("image_auroc", "pixel_auroc", "aupro"):
+        value = summary[name]
+        print(f"{name:12s} {'not available' if value is None else f'{value:.4f}'}")
+    failed = summary["n_failed"]
+    print(f"{summary['n_images'] - failed} of {summary['n_images']} images judged", end="")
+    print(f", {failed} failed (see the report)" if failed else "")
+    print(f"report: {root / 'report.html'}")
+
+
+def main() -> None:
+    """Command line; status 1 when an image could not be read."""
+
+    def script() -> None:
+        if detect(tyro.cli(DetectConfig, description=__doc__)).failures:
+            sys.exit(1)
+
+    run(script)
+
+
+if __name__ == "__main__":
+    main()

@@ -136,7 +136,7 @@ def train(config: TrainConfig) -> Path:
         gaussians, seconds = optimise(optimisation, folder)
         folder.save_gaussians(gaussians, optimisation.preset.iterations)
         save_cameras(views, folder.root / "cameras.json")
-        quality = calibrate(folder, gaussians, held_out, optimisation)
+        quality = calibrate(folder, gaussians, held_out, optimisation, config.preset)
         document = {
             "format": FORMAT,
             "name": capture.name,

@@ -1,1 +1,1 @@
-"""What train.py, detect.py and benchmark.py share: presets, model folder, checkpoints, one query."""
+"""What the scripts share: presets, model folder, checkpoints, the judgement of one query."""

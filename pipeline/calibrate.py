@@ -1,16 +1,45 @@
-"""After training, with the frozen model: what the coarse stage needs, and what normal looks like."""
+"""After training, with the frozen model: what the coarse stage needs, and what normal looks like.
 
+Constants come from the views kept out of training, their poses estimated as a query's would be.
+"""
+
+import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from pose_estimation import build_gallery, save_gallery
-from scene import Capture, Gaussians, View
+from anomaly import Features, make_features
+from anomaly.calibration import MINIMAL_COUNT
+from anomaly.calibration import calibrate as calibrate_scores
+from anomaly.memory import ResidualMemory
+from anomaly.standardise import HeldOut, Standardisation, fit_standardisation
+from gaussian_renderer.object_renderer import ObjectRenderer
+from pose_estimation import Gallery, PoseEstimate, build_gallery, save_gallery
+from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
 
+from .inspector import Inspector
 from .model_folder import ModelFolder
+from .normality import Normality, build_memory, expected_residual, predict, residual_map
 from .optimise import Optimisation, read_views
+from .presets import DETECTION
 from .quality import held_out_quality
+from .scoring import CalibratedScorer, RawScorer
 from .start import silhouettes
+
+_VIEWS_FOR_EXPECTED = 64  # train views whose corrected residual is averaged on the Gaussians
+_RIM_ALPHA = 0.05  # where the object covers at least so much of a pixel, a defect could lie
+
+
+class Located(NamedTuple):
+    """A held-out view at its estimated pose."""
+
+    image: Tensor  # [3, H, W]
+    camera: Camera
+    pose: PoseEstimate
 
 
 def calibrate(
@@ -18,26 +47,100 @@ def calibrate(
     gaussians: Gaussians,
     held_out: tuple[View, ...],
     run: Optimisation,
+    preset: str,
 ) -> dict[str, float | None]:
     """Writes gallery and calibration; returns the quality on the held-out views."""
-    images = _floats(read_views(run.capture, run.views))
-    kept = _floats(read_views(run.capture, held_out))
+    model = ObjectRenderer(gaussians, run.background, run.backend, run.threads)
+    images = _floats(read_views(run.capture, run.views), run.device)
+    kept = _floats(read_views(run.capture, held_out), run.device)
     quality = held_out_quality(
-        gaussians, [view.camera for view in held_out], kept,
-        _silhouettes(run.capture, held_out, kept), run.background, run.backend, run.threads,
-    )  # fmt: skip
+        model, [v.camera for v in held_out], kept, _silhouettes(run.capture, held_out, kept)
+    )
+    cameras = [view.camera for view in run.views]
     gallery = build_gallery(
-        gaussians, [view.camera for view in run.views], images,
-        _silhouettes(run.capture, run.views, images),
+        gaussians, cameras, images, _silhouettes(run.capture, run.views, images),
         None if run.capture.background is None else run.background,
         backend=run.backend, threads=run.threads,
     )  # fmt: skip
     save_gallery(gallery, folder.gallery_path)
+    if DETECTION[preset].calibrated and len(held_out) >= MINIMAL_COUNT:
+        features, _ = make_features(DETECTION[preset].features, device=run.device)
+        memory = build_memory(model, cameras, images)
+        expected = _expected(model, memory, features, cameras, images)
+        located = _locate(model, gallery, held_out, kept, features)
+        unit = _unit(model, memory, expected, features, located)
+        _store(folder, model, features, Normality(memory, expected, unit), located)
     return quality
 
 
-def _floats(images: Sequence[Tensor]) -> list[Tensor]:
-    return [image.float().div_(255) for image in images]
+def _expected(
+    model: ObjectRenderer,
+    memory: ResidualMemory,
+    features: Features,
+    cameras: list[Camera],
+    images: list[Tensor],
+) -> Tensor:
+    """Mean residual of each Gaussian in train views, corrected by the other views, [N]."""
+    chosen = range(0, len(cameras), max(1, len(cameras) // _VIEWS_FOR_EXPECTED))
+    roots = []
+    for number in tqdm(chosen, desc="normal residuals", unit="view", file=sys.stderr):
+        shown = predict(model, cameras[number], memory, None, exclude=number).image
+        roots.append(residual_map(features, images[number], shown).sqrt())
+    return expected_residual(model, [cameras[number] for number in chosen], roots)
+
+
+def _locate(
+    model: ObjectRenderer,
+    gallery: Gallery,
+    held_out: tuple[View, ...],
+    kept: list[Tensor],
+    features: Features,
+) -> list[Located]:
+    """The held-out views with their poses estimated as those of queries."""
+    inspector = Inspector(model, held_out[0].camera, gallery, RawScorer(model, features))
+    located = []
+    for view, image in tqdm(
+        list(zip(held_out, kept, strict=True)), desc="calibration", unit="view", file=sys.stderr
+    ):
+        pose = inspector.locate(image, view.camera)
+        located.append(Located(image, view.camera.at(pose.world_to_camera), pose))
+    return located
+
+
+def _unit(
+    model: ObjectRenderer,
+    memory: ResidualMemory,
+    expected: Tensor,
+    features: Features,
+    located: list[Located],
+) -> Standardisation:
+    """The unit of residuals, fitted to the held-out views."""
+    normal = []
+    for view in located:
+        shown = predict(model, view.camera, memory, expected)
+        residual = residual_map(features, view.image, shown.image)
+        normal.append(HeldOut(residual, shown.expected, shown.spread, shown.alpha > _RIM_ALPHA))
+    return fit_standardisation(normal)
+
+
+def _store(
+    folder: ModelFolder,
+    model: ObjectRenderer,
+    features: Features,
+    normality: Normality,
+    located: list[Located],
+) -> None:
+    """Writes calibration.npz and, with the scores of the held-out views, calibration.json."""
+    scorer = CalibratedScorer(model, features, normality)
+    scores = [scorer(view.image, view.camera)[2] for view in located]
+    with atomic_write(folder.memory_path) as file:
+        np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
+    document = {"features": features.name, "scores": calibrate_scores(scores).to_dict()}
+    write_json(folder.calibration_path, document)
+
+
+def _floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    return [image.to(device).float().div_(255) for image in images]
 
 
 def _silhouettes(

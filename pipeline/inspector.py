@@ -1,12 +1,13 @@
 """One query, from its file to its score. The model is read once."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     Gallery,
     MatcherName,
@@ -15,7 +16,8 @@ from pose_estimation import (
     estimate_pose,
     select_matcher,
 )
-from scene import Camera, Gaussians, InputError, image_size, read_image
+from scene import Camera, InputError, read_image
+from scene.images import image_size
 
 from .scoring import Scorer
 
@@ -37,21 +39,21 @@ class Inspector:
 
     def __init__(
         self,
-        gaussians: Gaussians,
+        model: ObjectRenderer,
         camera: Camera,  # lens and size of the train views
-        background: Tensor,  # [3]
         gallery: Gallery,
         scorer: Scorer,
         matcher: MatcherName = "auto",
-        settings: PoseSettings | None = None,
+        settings: PoseSettings | None = None,  # backend and threads are those of the model
         weights: Path | None = None,
     ) -> None:
-        self.settings = settings or PoseSettings()
-        self.gaussians, self.camera, self.background = gaussians, camera, background
-        self.scorer = scorer
+        self.settings = replace(
+            settings or PoseSettings(), backend=model.backend, threads=model.threads
+        )
+        self.model, self.camera, self.scorer = model, camera, scorer
         selection = select_matcher(
-            matcher, gallery, gaussians, weights=weights,
-            backend=self.settings.backend, threads=self.settings.threads,
+            matcher, gallery, model.gaussians, weights=weights,
+            backend=model.backend, threads=model.threads,
         )  # fmt: skip
         self.matcher, self.notes = selection.matcher, [selection.reason] if selection.reason else []
 
@@ -68,27 +70,35 @@ class Inspector:
                 f"'{path}' is {width} x {height}, the model was trained on "
                 f"{camera.width} x {camera.height}: crop the image to that aspect"
             )
-        background = tuple(self.background.tolist())
+        background = tuple(self.model.background.tolist())
         return read_image(path, (camera.width, camera.height), background), camera
+
+    def locate(self, image: Tensor, camera: Camera) -> PoseEstimate:
+        """Pose of the camera that took a query [3, H, W] through the lens of `camera`."""
+        started = time.perf_counter()
+        hypotheses = self.matcher.coarse_poses(image, camera)
+        coarse = time.perf_counter() - started
+        pose = estimate_pose(
+            self.model.gaussians, camera, image, hypotheses, self.model.background, self.settings
+        )
+        return replace(pose, seconds=pose.seconds | {"coarse": coarse})
 
     def inspect(self, path: Path) -> Inspection:
         """Pose, rendering, anomaly map and score of one image file. Raises InputError."""
         started = time.perf_counter()
         image, camera = self.read(path)
-        image = image.to(self.gaussians.means)
-        hypotheses = self.matcher.coarse_poses(image, camera)
-        coarse_done = time.perf_counter()
-        pose = estimate_pose(
-            self.gaussians, camera, image, hypotheses, self.background, self.settings
-        )
-        refine_done = time.perf_counter()
+        image = image.to(self.model.gaussians.means)
+        read = time.perf_counter()
+        pose = self.locate(image, camera)
+        located = time.perf_counter()
         with torch.no_grad():
             rendering, anomaly_map, score = self.scorer(image, camera.at(pose.world_to_camera))
         ended = time.perf_counter()
+        coarse = pose.seconds["coarse"]
         seconds = {
-            "coarse": coarse_done - started,
-            "refine": refine_done - coarse_done,
-            "score": ended - refine_done,
+            "coarse": read - started + coarse,
+            "refine": located - read - coarse,
+            "score": ended - located,
             "total": ended - started,
         }
         return Inspection(image, rendering, anomaly_map, score, pose, seconds)

@@ -154,7 +154,7 @@ class ModelFolder:
 
 
 def _iteration_of(line: str) -> float:
-    """Iteration of a line of metrics.jsonl; a line cut short by a kill counts as infinitely late."""
+    """Iteration of a line of metrics.jsonl; a line cut short by a kill is infinitely late."""
     try:
         return int(json.loads(line)["iteration"])
     except (ValueError, KeyError):

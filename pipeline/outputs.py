@@ -20,6 +20,8 @@ _POSE_FAILED = (
     "The pose was not found: the score says nothing about defects. Look at the rendering."
 )
 
+_NO_THRESHOLD = "No threshold: the model keeps no calibration for these features."
+
 
 class OutputFolder:
     """Writes the files of one run; results.json comes last."""
@@ -47,20 +49,20 @@ class OutputFolder:
         return relative
 
     def write(
-        self, document: dict[str, Any], results: Results, title: str, words: str, remarks: list[str]
+        self, document: dict[str, Any], results: Results, title: str, remarks: list[str]
     ) -> None:
         """results.csv, report.html, results.json."""
         with atomic_write(self.root / "results.csv", "w") as file:
             file.write(_table(document["images"]))
-        report = self._report(document, results, title, words, remarks)
+        report = self._report(document, results, title, remarks)
         with atomic_write(self.root / "report.html", "w") as file:
             file.write(report_html(report))
         write_json(self.root / "results.json", document)
 
     def _report(
-        self, document: dict[str, Any], results: Results, title: str, words: str, remarks: list[str]
+        self, document: dict[str, Any], results: Results, title: str, remarks: list[str]
     ) -> Report:
-        summary = document["summary"]
+        summary, limit = document["summary"], results.threshold
         images = [
             ReportImage(
                 name=query.name,
@@ -88,8 +90,8 @@ class OutputFolder:
         return Report(
             title=title,
             images=images,
-            threshold=results.threshold,
-            threshold_words=words,
+            threshold=None if limit is None else limit.value,
+            threshold_words=_NO_THRESHOLD if limit is None else limit.words,
             figures=figures,
             tables=tables,
             settings=document["settings"],

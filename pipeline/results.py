@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from anomaly import evaluate
+from anomaly.calibration import Threshold
 from pose_estimation import rotation_error, translation_error
 from scene import Query, read_mask
 
@@ -19,7 +20,7 @@ _FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts in `n_with
 class Results:
     """Gathers the entries of a run; figures that cannot be computed are None."""
 
-    def __init__(self, threshold: float | None, true_poses: dict[str, Tensor]) -> None:
+    def __init__(self, threshold: Threshold | None, true_poses: dict[str, Tensor]) -> None:
         self.threshold, self.true_poses = threshold, true_poses
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
@@ -30,7 +31,7 @@ class Results:
         """Adds one judged image. Without a trustworthy pose there is no verdict."""
         flagged = None
         if self.threshold is not None and found.pose.pose_ok is not False:
-            flagged = found.score >= self.threshold
+            flagged = found.score > self.threshold.value
         entry = self._entry(query) | {
             "score": found.score,
             "is_anomalous": flagged,
@@ -56,6 +57,10 @@ class Results:
         """Adds an image that could not be judged."""
         self._keep(query, self._entry(query) | {"error": error}, None, None)
 
+    def failures(self) -> list[str]:
+        """One sentence per image that could not be judged."""
+        return [entry["error"] for entry in self.entries if entry["error"] is not None]
+
     def document(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The content of results.json (docs/formats.md)."""
         return {"summary": self._summary(), "settings": settings, "images": self.entries}
@@ -78,8 +83,10 @@ class Results:
         self._masks.append(mask)
 
     def _entry(self, query: Query) -> dict[str, Any]:
-        names = ("score", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
-                 "regions", "seconds", "rotation_error_deg", "translation_error", "error")  # fmt: skip
+        names = (
+            "score", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
+                 "regions", "seconds", "rotation_error_deg", "translation_error",
+                 "error")  # fmt: skip
         path = {"path": str(query.image_path), "name": query.name, "label": query.label}
         return path | dict.fromkeys(names)
 
@@ -97,7 +104,7 @@ class Results:
             "aupro_0.05": figures["pixel"]["aupro_0.05"],
             "n_images": len(self.entries),
             "n_failed": sum(e["score"] is None or e["pose_ok"] is False for e in self.entries),
-            "threshold": self.threshold,
+            "threshold": None if self.threshold is None else self.threshold.value,
             "n_good": len(good),
             "n_false_alarms": sum(good) if good else None,
             "kinds": {

@@ -2,11 +2,17 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from anomaly import Features, anomaly_maps
-from gaussian_renderer import render
-from scene import Camera, Gaussians
+from anomaly.photometric import fit_photometry
+from gaussian_renderer.object_renderer import ObjectRenderer
+from scene import Camera
+
+from .normality import Normality, predict, residual_map
+
+_OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
 
 
 class Scorer(Protocol):
@@ -22,19 +28,37 @@ class RawScorer:
 
     def __init__(
         self,
-        gaussians: Gaussians,
-        background: Tensor,
+        model: ObjectRenderer,
         features: Features,
-        backend: str = "auto",
-        threads: int = 1,
     ) -> None:
-        self.gaussians, self.background, self.features = gaussians, background, features
-        self.backend, self.threads = backend, threads
+        self.model, self.features = model, features
 
     def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
         """See `Scorer`."""
-        rendering = render(
-            self.gaussians, camera, self.background, backend=self.backend, threads=self.threads
-        ).image.clamp(0.0, 1.0)
+        rendering = self.model(camera).image.clamp(0.0, 1.0)
         maps, scores = anomaly_maps(self.features, image[None], rendering[None])
         return rendering, maps[0], float(scores[0])
+
+
+class CalibratedScorer:
+    """Residuals after the memory's correction, in units of what is normal at each place."""
+
+    def __init__(
+        self,
+        model: ObjectRenderer,
+        features: Features,
+        normality: Normality,
+    ) -> None:
+        self.model, self.features, self.normality = model, features, normality
+
+    def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
+        """See `Scorer`; the score is the maximum of the map."""
+        known = self.normality
+        expected = predict(self.model, camera, known.memory, known.expected)
+        light = fit_photometry(image, expected.image, expected.alpha > _OBJECT_ALPHA)
+        rendering = torch.where(
+            expected.alpha > _OBJECT_ALPHA, light(expected.image), expected.image
+        )
+        residual = residual_map(self.features, image, rendering)
+        anomaly_map = known.standardisation(residual, expected.expected, expected.spread)
+        return rendering, anomaly_map, float(anomaly_map.max())

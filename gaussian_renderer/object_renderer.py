@@ -1,0 +1,50 @@
+"""One object and the way it is rendered; from pixels back to Gaussians."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scene import Camera, Gaussians
+
+from . import Rendering, render
+
+
+@dataclass(frozen=True)
+class ObjectRenderer:
+    """A finished object model with everything that `render` wants beside the camera."""
+
+    gaussians: Gaussians
+    background: Tensor  # [3]
+    backend: str = "auto"
+    threads: int = 1
+
+    def __call__(self, camera: Camera, *, depth: bool = False) -> Rendering:
+        """The object in its own colours."""
+        return render(
+            self.gaussians, camera, self.background, depth=depth,
+            backend=self.backend, threads=self.threads,
+        )  # fmt: skip
+
+    def channels(self, camera: Camera, colours: Tensor, background: Tensor) -> Rendering:
+        """The object in other channels: `colours` [N, C] before `background` [C]."""
+        return render(
+            self.gaussians, camera, background, colours=colours,
+            backend=self.backend, threads=self.threads,
+        )  # fmt: skip
+
+    def splat(self, camera: Camera, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of `maps` [C, H, W] over the pixels that each Gaussian colours: [N, C], weight [N].
+
+        A Gaussian's share in a pixel is its blending weight (alpha times transmittance); `weight`
+        is the sum of its shares, in pixels. Rendering is linear in the colours, so its derivative
+        with respect to them, taken along the maps, is the weighted sum that is wanted.
+        """
+        stacked = torch.cat([maps, torch.ones_like(maps[:1])])
+        shape = (len(self.gaussians), len(stacked))
+        colours = torch.zeros(shape, dtype=maps.dtype, device=maps.device, requires_grad=True)
+        with torch.enable_grad():
+            image = self.channels(camera, colours, maps.new_zeros(len(stacked))).image
+            (sums,) = torch.autograd.grad(image, colours, stacked)
+        weight = sums[:, -1]
+        return sums[:, :-1] / weight.clamp_min(1e-12)[:, None], weight

@@ -1,0 +1,115 @@
+"""A finished model folder, opened once for all queries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anomaly import make_features
+from anomaly.calibration import Calibration, Threshold
+from gaussian_renderer.object_renderer import ObjectRenderer
+from pose_estimation import Gallery, PoseSettings, load_gallery
+from scene import InputError, read_json
+
+from .inspector import Inspector
+from .model_folder import ModelFolder, camera_from_json
+from .normality import Normality
+from .presets import DetectionPreset
+from .scoring import CalibratedScorer, RawScorer, Scorer
+
+_VIEWS_FOR_SCALE = 6  # train views whose raw scores set the colours of an uncalibrated run
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """Everything of a model folder that detection uses."""
+
+    name: str
+    inspector: Inspector
+    calibration: Calibration | None  # None: no threshold can be given
+    display_scale: float  # map value of the hottest colour
+    remarks: tuple[str, ...]  # one line each: which parts run, and why
+
+    def threshold(self, false_alarm_rate: float) -> Threshold | None:
+        """The score above which an image is called anomalous; None without a calibration."""
+        return None if self.calibration is None else self.calibration.threshold(false_alarm_rate)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts are asked for."""
+
+    preset: DetectionPreset
+    pose: PoseSettings
+    weights: Path | None
+    false_alarm_rate: float
+
+
+def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenModel:
+    """Reads the model. Raises InputError when it is damaged, or weights are missing."""
+    config = folder.load_config()
+    gaussians = folder.load_gaussians(config["settings"]["iterations"])
+    gaussians = gaussians.map(lambda t: t.to(device).contiguous())
+    background = torch.tensor(config["background"] or (0.0, 0.0, 0.0), device=device)
+    camera = camera_from_json(config["camera"])
+    gallery = load_gallery(folder.gallery_path)
+    model = ObjectRenderer(gaussians, background, parts.pose.backend, parts.pose.threads)
+    scorer, calibration, remarks = _scorer(folder, model, parts, device)
+    inspector = Inspector(
+        model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights
+    )
+    if calibration is not None:
+        scale = calibration.threshold(parts.false_alarm_rate).map_scale
+    else:
+        scale = _scale_of_views(scorer, gallery, device)
+    remarks = [f"matcher {inspector.matcher.name}", *inspector.notes, *remarks]
+    return OpenModel(config["name"], inspector, calibration, scale, tuple(remarks))
+
+
+def _scorer(
+    folder: ModelFolder,
+    model: ObjectRenderer,
+    parts: Parts,
+    device: torch.device,
+) -> tuple[Scorer, Calibration | None, list[str]]:
+    """The scorer, the calibration of its scores, and remarks."""
+    try:
+        features, words = make_features(parts.preset.features, parts.weights, device)
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(str(error)) from error
+    stored = _load_calibration(folder) if parts.preset.calibrated else None
+    if stored is None or stored["features"] != features.name:
+        why = "" if not parts.preset.calibrated else ", no calibration for them in the model"
+        scorer = RawScorer(model, features)
+        return scorer, None, [f"{words}{why}: raw scores, no threshold"]
+    normality = _load_normality(folder)
+    scores = Calibration.from_dict(stored["scores"])
+    calibrated = CalibratedScorer(model, features, normality)
+    return calibrated, scores, [f"{words}, calibrated on {len(scores.scores)} views kept out"]
+
+
+def _load_calibration(folder: ModelFolder) -> dict[str, Any] | None:
+    """calibration.json, or None for a model that was trained without views kept out."""
+    return read_json(folder.calibration_path) if folder.calibration_path.is_file() else None
+
+
+def _load_normality(folder: ModelFolder) -> Normality:
+    try:
+        with np.load(folder.memory_path, allow_pickle=False) as archive:
+            return Normality.from_arrays(dict(archive))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"'{folder.memory_path}' cannot be read ({error}): train the model again"
+        ) from error
+
+
+def _scale_of_views(scorer: Scorer, gallery: Gallery, device: torch.device) -> float:
+    """Twice the largest score of a few train views at their known poses."""
+    step = max(1, len(gallery) // _VIEWS_FOR_SCALE)
+    scores = [
+        scorer(gallery.picture(view).to(device), gallery.camera(view))[2]
+        for view in range(0, len(gallery), step)
+    ]
+    return 2 * max(scores) or 1.0

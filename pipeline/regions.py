@@ -1,0 +1,41 @@
+"""Where on the object a defect lies."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from anomaly import find_regions
+
+from .inspector import Inspection, Inspector
+
+_SMALLEST = 9  # pixels; smaller specks are not listed
+
+
+@torch.no_grad()
+def placed_regions(
+    found: Inspection, inspector: Inspector, threshold: float
+) -> list[dict[str, Any]]:
+    """Flagged regions of one query as JSON values, the highest peak first.
+
+    `position` [3] is the place in the world at the region's centroid, by the depth of the splat;
+    None where the object is not behind it (excess material beside the silhouette).
+    """
+    regions = find_regions(found.anomaly_map.cpu().numpy(), threshold, _SMALLEST)
+    if not regions:
+        return []
+    camera = inspector.camera.at(found.pose.world_to_camera)
+    depth = inspector.model(camera, depth=True).depth
+    assert depth is not None
+    to_world = torch.linalg.inv(camera.world_to_camera)
+    listed = []
+    for region in regions:
+        x, y = region.centroid
+        z = float(depth[min(int(y), camera.height - 1), min(int(x), camera.width - 1)])
+        point = torch.tensor(
+            [(x - camera.cx) / camera.fx * z, (y - camera.cy) / camera.fy * z, z, 1.0],
+            dtype=torch.float64,
+        )
+        position = (to_world @ point)[:3].tolist() if z > 0 else None
+        listed.append(asdict(region) | {"position": position})
+    return listed
