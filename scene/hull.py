@@ -85,12 +85,7 @@ def visual_hull(
 
 def outside_hull(hull: VisualHull, points: Tensor, margin: int = 2) -> Tensor:
     """Which points [N, 3] lie outside of the hull dilated by `margin` voxels, [N] bool."""
-    near = torch.nn.functional.pad(hull.occupied[None, None].float(), [margin] * 6)
-    for axis in range(3):  # a cube's maximum is the maximum along one axis after the other
-        reach = [2 * margin + 1 if i == axis else 1 for i in range(3)]
-        shift = [margin if i == axis else 0 for i in range(3)]
-        near = torch.nn.functional.max_pool3d(near, reach, 1, shift)
-    near = near[0, 0] > 0
+    near = _dilated(torch.nn.functional.pad(hull.occupied, [margin] * 6), margin)
     where = points.detach().to("cpu", torch.float64)
     cells = ((where - hull.origin) / hull.voxel).floor().long() + margin
     shape = torch.tensor(near.shape)
@@ -216,6 +211,18 @@ def _nothing_left() -> InputError:
         "The silhouettes have no point in common: check the camera poses and the background, or "
         "start at random instead of from silhouettes."
     )
+
+
+def _dilated(grid: Tensor, margin: int) -> Tensor:
+    """The grid grown by a cube of `margin` voxels to every side, one axis after the other."""
+    for axis in range(3):
+        grown = grid.clone()
+        for step in range(1, margin + 1):
+            rest = grid.shape[axis] - step
+            grown.narrow(axis, step, rest).logical_or_(grid.narrow(axis, 0, rest))
+            grown.narrow(axis, 0, rest).logical_or_(grid.narrow(axis, step, rest))
+        grid = grown
+    return grid
 
 
 def _shifted(grid: Tensor, axis: int, step: int) -> Tensor:

@@ -16,6 +16,7 @@ WHITE: Colour = (1.0, 1.0, 1.0)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+_DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises, depending on the decoder
 _UNSUPPORTED_MODES = ("I", "F")  # no stated range, so no honest conversion to 0..1
 
 
@@ -125,7 +126,7 @@ def _opened(path: Path) -> Image.Image:
         raise InputError(f"There is no image {path}: restore it or remove its entry.") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that can be read: replace the file.") from None
-    except (OSError, Image.DecompressionBombError) as error:
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(f"Cannot open the image {path} ({error}): replace the file.") from error
 
 
@@ -143,7 +144,7 @@ def _load(path: Path) -> NDArray[np.float32]:
             else:
                 mode = "RGBA" if image.has_transparency_data else "RGB"
                 pixels, highest = np.asarray(image.convert(mode)), 255
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three
+        except _DAMAGED as error:
             raise InputError(
                 f"The image {path} is truncated or damaged ({error}): replace the file."
             ) from error

@@ -77,7 +77,7 @@ def point_colours(
     """
     if len(points) < 2:
         raise ValueError("at least two points are needed")
-    points = points.detach().float()
+    points = points.detach().to("cpu", torch.float32)
     spacing = float(_neighbour_distances(points, 1).median())
     total, count = torch.zeros(len(points), 3), torch.zeros(len(points))
     for camera, image in zip(cameras, images, strict=True):
@@ -88,7 +88,7 @@ def point_colours(
         column, row, depth = column[index], row[index], depth[index]
         front = _in_front(column, row, depth, camera, spacing)
         index, pixel = index[front], (row.long() * camera.width + column.long())[front]
-        total[index] += image.reshape(3, -1)[:, pixel].T
+        total[index] += image.reshape(3, -1)[:, pixel.to(image.device)].T.cpu()
         count[index] += 1
     seen = count > 0
     colours = total / count.clamp(min=1)[:, None]

@@ -112,6 +112,13 @@ def test_truncated_images(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
+def test_damaged_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x05IHDR" + bytes(30))
+    with pytest.raises(InputError, match=r"a\.png"):
+        read_image(path)
+
+
 def test_mask(tmp_path: Path) -> None:
     pixels = np.array([[0, 255, 130, 120]], np.uint8)
     path = save(tmp_path / "m.png", np.repeat(pixels, 4, axis=0))

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,10 @@ from scene import (
     outside_hull,
     point_colours,
     random_points,
+    read_capture,
+    read_image,
     scene_extent,
+    silhouette,
     visual_hull,
 )
 
@@ -201,3 +205,17 @@ def test_projection_agrees_with_the_intrinsics() -> None:
     column, row, depth = camera.project(torch.zeros(1, 3, dtype=torch.float64))
     assert (column.item(), row.item()) == pytest.approx((SIZE / 2, SIZE / 2))
     assert depth.item() == pytest.approx(14**0.5)
+
+
+def test_hull_of_the_bundled_class() -> None:
+    capture = read_capture(Path(__file__).parent.parent / "data" / "brick_dog")
+    views = capture.views[::3]
+    assert capture.background is not None
+    masks = [silhouette(read_image(view.image_path), capture.background) for view in views]
+    points = visual_hull([view.camera for view in views], masks).surface_points()
+    assert 14_000 < len(points) < 20_000
+    inside = []
+    for view, mask in zip(views, masks, strict=True):
+        column, row, _ = view.camera.project(points)
+        inside.append(mask[row.long(), column.long()].float().mean())
+    assert min(inside) > 0.95
