@@ -214,8 +214,7 @@ def test_hull_of_the_bundled_class() -> None:
     masks = [silhouette(read_image(view.image_path), capture.background) for view in views]
     points = visual_hull([view.camera for view in views], masks).surface_points()
     assert 14_000 < len(points) < 20_000
-    inside = []
     for view, mask in zip(views, masks, strict=True):
         column, row, _ = view.camera.project(points)
-        inside.append(mask[row.long(), column.long()].float().mean())
-    assert min(inside) > 0.95
+        near = torch.nn.functional.max_pool2d(mask[None].float(), 7, 1, 3)[0]  # 3 px to every side
+        assert near[row.long(), column.long()].mean() > 0.96, view.name
