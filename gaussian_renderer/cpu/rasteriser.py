@@ -120,7 +120,7 @@ class _Rasterise(torch.autograd.Function):
     """Gradients flow to all tensors; `call` carries the rest."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor | None) -> Outputs:
+    def forward(ctx: Any, call: _Call, *tensors: Any) -> Outputs:
         (image, alpha, depth, radii), ctx.state = _forward(call, CloudInputs(*tensors), keep=True)
         ctx.call = call
         ctx.save_for_backward(*tensors, image, alpha, depth)
@@ -141,7 +141,7 @@ class _Rasterise(torch.autograd.Function):
         tensors = CloudInputs(*saved)
         cotangents = [None if d is None else d.contiguous() for d in (d_image, d_alpha, d_depth)]
         gradients = [
-            torch.empty_like(t) if need else None
+            torch.empty_like(t) if need and t is not None else None
             for t, need in zip(tensors[:8], ctx.needs_input_grad[1:9], strict=True)
         ]
         outputs = [address(g) for g in gradients]
