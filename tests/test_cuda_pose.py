@@ -6,6 +6,7 @@ from cuda_scene import CAMERA, cloud, view_at
 from torch import Tensor
 
 from gaussian_renderer import cuda_pose, normal_equations, reference
+from pose_estimation.lm import levenberg_marquardt
 from scene import Gaussians
 
 BACKGROUND = torch.tensor([0.9, 0.8, 1.0], dtype=torch.float64)
@@ -110,3 +111,32 @@ def test_twist_about_the_centre_moves_points_the_same_way() -> None:
     omega, v = about_centre[:3], about_centre[3:]
     expected = torch.linalg.cross(twist[:3], point) + twist[3:]
     torch.testing.assert_close(torch.linalg.cross(omega, point - centre) + v, expected)
+
+
+def test_levenberg_marquardt_ends_where_exact_equations_end() -> None:
+    gaussians, truth, camera = cloud(), view_at(25), CAMERA.resized(23, 19)
+    generator = cuda_pose._hat(torch.tensor([0.02, -0.03, 0.01, 0.05, 0.02, -0.04]).double())
+    start = torch.linalg.matrix_exp(generator) @ truth
+    screen = torch.zeros(len(gaussians), 2, dtype=torch.float64)
+    target = reference.rasterise(gaussians, camera, truth, BACKGROUND, None, False, screen, 1)[0]
+    target[:, :7, :10] = 0.2  # a defect, which the robust cost must not follow
+
+    def by_rendering(pose: Tensor) -> normal_equations.NormalEquations:
+        sums = cuda_pose.normal_sums(
+            gaussians, camera, pose, target, BACKGROUND, 0.1, backend="reference"
+        )
+        jtj, jtr = (torch.tensor(x, dtype=torch.float64) for x in (sums.jtj, sums.jtr))
+        return normal_equations.NormalEquations(jtj.reshape(6, 6), jtr, *sums[2:])
+
+    def exact(pose: Tensor) -> normal_equations.NormalEquations:
+        return normal_equations.pose_normal_equations(
+            gaussians, camera.at(pose), target, BACKGROUND, backend="reference"
+        )
+
+    ends = [
+        levenberg_marquardt(equations, start, gaussians.means.mean(0), 0.9, evaluations=10)
+        for equations in (by_rendering, exact)
+    ]
+    difference = ends[0].world_to_camera @ torch.linalg.inv(ends[1].world_to_camera)
+    assert (difference - torch.eye(4)).abs().max() < 1e-3
+    assert ends[0].loss == pytest.approx(ends[1].loss, rel=1e-3)
