@@ -77,22 +77,21 @@ def build_gallery(
 ) -> Gallery:
     """Makes the gallery of a trained object from its train views.
 
-    Besides the train views themselves, templates are rendered from `rendered_directions` viewpoints
-    spread over the sphere, near enough to the train views for the model to be trusted; they close
-    gaps between the views. None takes a number that the backend renders in seconds.
+    The coarse stage compares with templates rendered from `rendered_directions` viewpoints spread
+    over the sphere, near enough to the train views for the model to be trusted: they are denser
+    than the views and close gaps between them. None takes a number that the backend renders in
+    seconds; 0, or an unknown background, makes the train views themselves the templates.
 
     Raises InputError when there is no view in which the object can be seen.
     """
     colour = PLAIN_GREY if background is None else background.float().cpu()
     templates: list[Template] = []
-    for view, (camera, image) in enumerate(zip(cameras, images, strict=True)):
-        mask = whole_frame(image) if silhouettes is None else silhouettes[view]
-        made = thumbnail(camera, image, mask, colour, view)
-        templates += [made] if made is not None else []
     if silhouettes is not None and background is not None:
-        templates += rendered_templates(
+        templates = rendered_templates(
             gaussians, cameras, colour, rendered_directions, backend=backend, threads=threads
         )
+    if not templates:
+        templates = _photographed_templates(cameras, images, silhouettes, colour)
     if not templates:
         raise InputError(
             "no train view shows anything but the background, so no gallery can be made: check the "
@@ -100,6 +99,21 @@ def build_gallery(
         )
     centre, radius = object_extent(gaussians)
     return _assemble(centre, radius, background, cameras, images, templates)
+
+
+def _photographed_templates(
+    cameras: Sequence[Camera],
+    images: Sequence[Tensor],
+    silhouettes: Sequence[Tensor] | None,
+    colour: Tensor,
+) -> list[Template]:
+    """The train views themselves; those without a silhouette are left out."""
+    templates = []
+    for view, (camera, image) in enumerate(zip(cameras, images, strict=True)):
+        mask = whole_frame(image) if silhouettes is None else silhouettes[view]
+        made = thumbnail(camera, image, mask, colour, view)
+        templates += [made] if made is not None else []
+    return templates
 
 
 def _assemble(

@@ -1,6 +1,6 @@
 """A query at several resolutions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ class Level:
 
     camera: Camera  # its pose is not used
     image: Tensor  # [3, H, W], dtype and device of the Gaussians
+    shrink: int = 1  # full-resolution pixels along one side of its pixels
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Renderer:
     background: Tensor  # [3]
     backend: str = "auto"
     threads: int = 1
+
+    def with_gaussians(self, gaussians: Gaussians) -> "Renderer":
+        """The same renderer of other Gaussians."""
+        return replace(self, gaussians=gaussians)
 
     def at(self, level: Level, world_to_camera: Tensor) -> Rendering:
         """Renders without gradients through the lens of `level` from `world_to_camera` [4, 4]."""
@@ -44,4 +49,4 @@ def level_of(camera: Camera, image: Tensor, shrink: int) -> Level:
         return Level(camera, image)
     height, width = max(1, round(camera.height / shrink)), max(1, round(camera.width / shrink))
     small = torch.nn.functional.interpolate(image[None], size=(height, width), mode="area")[0]
-    return Level(camera.resized(width, height), small.contiguous())
+    return Level(camera.resized(width, height), small.contiguous(), shrink)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gaussian_renderer import photometric_loss
+from gaussian_renderer.normal_equations import pose_normal_equations
 from scene import Camera, Gaussians, InputError
 
 from .adam import refine_screw, refine_twist
@@ -16,13 +17,15 @@ from .lm import Descent, levenberg_marquardt
 from .pyramid import Level, Renderer, level_of
 from .settings import PoseEstimate, PoseSettings
 from .templates import object_extent
+from .visible import visible_only
 
-_COMPARE_AT = 8  # shrink factor at which hypotheses are compared by one rendering each
-_KEPT = 3  # hypotheses that are refined
-_SEARCH_AT = 4
-_SEARCH_STEPS = 30  # of Adam
-_SEARCH_EVALUATIONS = 8  # of Levenberg-Marquardt
-_FINISH = ((2, 8), (1, 6))  # (shrink factor, evaluations) of the last descents
+_KEPT = 4  # hypotheses that are refined
+_RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
+# Levels of the search and of the finish: (shrink factor, evaluations, step at which it is enough).
+_SEARCH = (4, 5, 5e-3)
+_SETTLE = (4, 10, 2e-3)
+_FINISH = ((2, 6, 5e-4), (1, 6, 1e-4))
+_SEARCH_STEPS = 60  # of Adam, where Levenberg-Marquardt did not do
 
 
 @dataclass
@@ -31,7 +34,7 @@ class _Candidate:
 
     hypothesis: int
     world_to_camera: Tensor  # [4, 4] float64
-    loss: float  # comparable among candidates of one level
+    loss: float = float("inf")  # comparable among candidates at one level
 
 
 class _Problem:
@@ -62,21 +65,12 @@ class _Problem:
             self._levels[shrink] = level_of(self._camera, self._image, shrink)
         return self._levels[shrink]
 
-    def compare(self, hypotheses: Sequence[Hypothesis], shrink: int) -> list[_Candidate]:
-        """All hypotheses as candidates, the one that renders most like the query first."""
-        level = self.level(shrink)
-        candidates = []
-        for index, hypothesis in enumerate(hypotheses):
-            image = self.renderer.at(level, hypothesis.world_to_camera).image
-            loss = float((image - level.image).abs().mean())
-            candidates.append(_Candidate(index, hypothesis.world_to_camera, loss))
-        return sorted(candidates, key=lambda candidate: candidate.loss)
-
-    def descend(self, candidate: _Candidate, shrink: int, evaluations: int) -> Descent:
+    def descend(
+        self, candidate: _Candidate, plan: tuple[int, int, float], renderer: Renderer
+    ) -> Descent:
         """Levenberg-Marquardt from a candidate, which is moved to where it ends."""
-        from gaussian_renderer.normal_equations import pose_normal_equations
-
-        level, renderer = self.level(shrink), self.renderer
+        shrink, evaluations, tolerance = plan
+        level = self.level(shrink)
         descent = levenberg_marquardt(
             lambda pose: pose_normal_equations(
                 renderer.gaussians,
@@ -91,10 +85,15 @@ class _Problem:
             self.centre,
             self.radius,
             evaluations=evaluations,
+            tolerance=tolerance,
         )
         self.steps += descent.evaluations
         candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
         return descent
+
+    def visible_from(self, candidate: _Candidate) -> Renderer:
+        """A renderer of what the candidate's viewpoint shows."""
+        return visible_only(self.renderer, self.level(_SEARCH[0]), candidate.world_to_camera)
 
     def follow_gradient(self, candidate: _Candidate, shrink: int, steps: int) -> None:
         """A short run of Adam from a candidate, which is moved to where it ends."""
@@ -157,15 +156,19 @@ def _by_screw(
 def _coarse_to_fine(
     problem: _Problem, hypotheses: Sequence[Hypothesis]
 ) -> tuple[_Candidate, Descent | None, Sequence[float]]:
-    """Compare, refine a few at low resolution, keep the best, finish it at full resolution."""
-    candidates = problem.compare(hypotheses, _COMPARE_AT)[:_KEPT]
+    """A few steps at low resolution from every hypothesis; the best goes on to full resolution."""
+    candidates = [_Candidate(i, h.world_to_camera) for i, h in enumerate(hypotheses[:_KEPT])]
+    if len(candidates) > 1:
+        for candidate in candidates:
+            problem.descend(candidate, _SEARCH, problem.visible_from(candidate))
+        least = min(candidate.loss for candidate in candidates)
+        candidates = [c for c in candidates if c.loss <= _RIVAL * least]
     for candidate in candidates:
-        if problem.settings.method == "auto":
-            problem.follow_gradient(candidate, _SEARCH_AT, _SEARCH_STEPS)
-        problem.descend(candidate, _SEARCH_AT, _SEARCH_EVALUATIONS)
+        problem.descend(candidate, _SETTLE, problem.visible_from(candidate))
     best = min(candidates, key=lambda candidate: candidate.loss)
-    for shrink, evaluations in _FINISH:
-        descent = problem.descend(best, shrink, evaluations)
+    visible = problem.visible_from(best)
+    for plan in _FINISH:
+        descent = problem.descend(best, plan, visible)
     return best, descent, descent.history
 
 

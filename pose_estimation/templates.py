@@ -14,10 +14,11 @@ from .errors import camera_centres
 from .hypotheses import angular_scale, ray_of
 from .polar import outline, planes, polar_thumbnails
 
-_SIZE = 96  # side of a rendered template, pixels
+_SIZE = 200  # side of a rendered template, pixels
 _RADIUS_SHARE = 0.15  # of the side: the object's rms radius in a rendered template
 _TRUSTED = math.radians(25.0)  # farthest direction from a train view that is rendered
 _DIRECTIONS = 1000  # over the whole sphere: about 6 degrees apart
+TOLERANCE = 8 / 255  # colour difference from the background that makes a pixel part of the object
 _SLOW_BACKENDS = ("reference",)
 PLAIN_GREY = torch.full((3,), 0.5)  # stands for the background where none is known
 
@@ -74,6 +75,11 @@ def thumbnail(
     )
 
 
+def differs(image: Tensor, background: Tensor) -> Tensor:
+    """What of a picture [3, H, W] is not of the colour `background` [3], [H, W] bool."""
+    return ((image - background[:, None, None]).abs() > TOLERANCE).any(dim=0)
+
+
 def whole_frame(image: Tensor) -> Tensor:
     """The silhouette [H, W] to use where the background is not known: everything."""
     return torch.ones(image.shape[1:], dtype=torch.bool)
@@ -105,14 +111,15 @@ def rendered_templates(
     sphere = fibonacci_sphere(directions)
     trusted = (sphere @ seen.T).amax(dim=1) >= math.cos(_TRUSTED)
     focal = _RADIUS_SHARE * _SIZE * distance / float(radius)
+    colour = background.cpu()
     templates = []
     with torch.no_grad():
         for direction in sphere[trusted]:
             pose = look_at(centre + distance * direction, centre)
             camera = Camera(pose, focal, focal, _SIZE / 2, _SIZE / 2, _SIZE, _SIZE)
             seen_here = render(gaussians, camera, background, backend=backend, threads=threads)
-            image, alpha = seen_here.image.clamp(0, 1).cpu(), seen_here.alpha.cpu()
-            made = thumbnail(camera, image, alpha > 0.5, background.cpu(), view=-1)
+            image = seen_here.image.clamp(0, 1).cpu()
+            made = thumbnail(camera, image, differs(image, colour), colour, view=-1)
             templates += [made] if made is not None else []
     return templates
 

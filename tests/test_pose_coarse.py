@@ -155,7 +155,7 @@ def test_without_a_background_the_whole_frame_is_compared():
     assert math.degrees(rotation_error(best.world_to_camera, cameras[5].world_to_camera)) < 1
 
 
-def test_rendered_templates_close_gaps():
+def test_rendered_templates_lie_near_the_train_views():
     gaussians = tiny_object()
     cameras = orbit(80)[30:34]
     images = [picture(gaussians, camera) for camera in cameras]
@@ -164,7 +164,7 @@ def test_rendered_templates_close_gaps():
     )
     rendered = gallery.template_views < 0
     assert 0 < int(rendered.sum()) < 40  # only near the train views
-    assert (~rendered).sum() == 4
+    assert rendered.all()
 
 
 def test_gallery_is_stored_without_loss(gallery, tmp_path):

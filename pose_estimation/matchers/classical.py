@@ -10,13 +10,13 @@ from scene import Camera
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, angular_scale, keep_distinct, ray_of, transfer_poses
 from ..polar import ANGLES, Outline, PolarIndex, outline, planes, polar_thumbnails
-from ..templates import PLAIN_GREY, whole_frame
+from ..templates import PLAIN_GREY, differs, whole_frame
 
-TOLERANCE = 8 / 255  # colour difference from the background that makes a pixel part of the object
 _SCALE_GUESSES = (0.92, 1.0, 1.08)  # of a whole silhouette: a defect shifts its moments
 _CUT_SCALE_GUESSES = (0.8, 0.9, 1.0, 1.12, 1.25)  # of a cut one, against the gallery's median
 _CUT_SHIFTS = (0.0, 0.3, 0.6, 0.9)  # of its centroid over the border, in rms radii
 _PEAKS = 120  # candidates looked at before near-duplicates are dropped
+_PLAUSIBLE = 1.7  # a hypothesis may lie that much farther from the query than the best one
 _SEPARATION = math.radians(12.0)
 
 
@@ -25,7 +25,7 @@ class ClassicalMatcher:
 
     name = "classical"
 
-    def __init__(self, gallery: Gallery, count: int = 6) -> None:
+    def __init__(self, gallery: Gallery, count: int = 4) -> None:
         self._gallery = gallery
         self._count = count
         self._index = PolarIndex(gallery.thumbnails)
@@ -53,7 +53,7 @@ class ClassicalMatcher:
         background = self._gallery.known_background
         if background is None:
             return whole_frame(image)
-        return ((image - background[:, None, None]).abs() > TOLERANCE).any(dim=0)
+        return differs(image, background)
 
     def _guesses(self, shape: Outline, camera: Camera) -> tuple[Tensor, Tensor]:
         """Where the whole object may lie: centres [K, 2] and rms radii [K], pixels."""
@@ -97,7 +97,8 @@ class ClassicalMatcher:
             scales[chosen].double() * angular_scale(camera, 1.0),
             rolls.double(),
         )
-        return keep_distinct(poses, scores, self._count, _SEPARATION)
+        plausible = 1 - scores <= _PLAUSIBLE * (1 - scores.max())
+        return keep_distinct(poses[plausible], scores[plausible], self._count, _SEPARATION)
 
     def _blind(self) -> list[Hypothesis]:
         poses = self._gallery.world_to_camera

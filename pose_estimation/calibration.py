@@ -1,0 +1,56 @@
+"""Learns the pose check of an object from train views that the model has not seen."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from scene import Camera, Gaussians
+
+from .errors import rotation_error
+from .hypotheses import Hypothesis
+from .matchers import Matcher
+from .pose_check import PoseCheck, fit_pose_check
+from .refine import estimate_pose
+from .settings import PoseSettings
+
+_RIGHT = math.radians(2.0)  # closer than that to the true rotation: a good pose
+_WRONG = math.radians(6.0)  # farther: a bad one
+
+
+def calibrate_pose_check(
+    gaussians: Gaussians,
+    matcher: Matcher,
+    cameras: Sequence[Camera],  # of the held-out views, with their true poses
+    images: Sequence[Tensor],  # V of [3, H, W] in 0..1
+    background: Tensor,  # [3]
+    settings: PoseSettings | None = None,
+) -> PoseCheck | None:
+    """Estimates every view twice: as a query, and from a hypothesis that is known to be wrong.
+
+    The second gives poses that fit as well as wrong poses can. Returns None without any view whose
+    pose was found.
+    """
+    settings = settings or PoseSettings()
+    good, bad = [], []
+    for camera, image in zip(cameras, images, strict=True):
+        hypotheses = matcher.coarse_poses(image, camera)
+        found = estimate_pose(gaussians, camera, image, hypotheses, background, settings)
+        if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
+            good.append(found.evidence)
+        misled = _misleading(hypotheses, camera)
+        if misled is not None:
+            quick = settings if settings.method == "adam" else replace(settings, method="lm")
+            found = estimate_pose(gaussians, camera, image, [misled], background, quick)
+            if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
+                bad.append(found.evidence)
+    return fit_pose_check(good, bad)
+
+
+def _misleading(hypotheses: Sequence[Hypothesis], camera: Camera) -> Hypothesis | None:
+    """The best hypothesis that is far from the truth."""
+    for hypothesis in hypotheses:
+        if rotation_error(hypothesis.world_to_camera, camera.world_to_camera) > 3 * _WRONG:
+            return hypothesis
+    return None

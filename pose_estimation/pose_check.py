@@ -1,0 +1,67 @@
+"""Did the pose estimation succeed? A verdict learnt from held-out train views."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from scene import InputError
+
+_SPREADS = 4.0  # robust standard deviations (of the logarithm) that a good pose may lie off
+_LEAST_SPREAD = 0.15  # of the logarithm: a handful of views cannot prove less
+_TINY = 1e-4  # keeps logarithms finite
+
+
+@dataclass(frozen=True)
+class PoseCheck:
+    """The largest figure of each kind (see `evidence`) that a right pose shows."""
+
+    limits: dict[str, float]
+    n_good: int  # poses known to be right, and wrong, that the limits come from
+    n_bad: int
+
+    def accepts(self, evidence: Mapping[str, float]) -> bool:
+        """True when every figure is finite and within its limit."""
+        return all(evidence[name] <= limit for name, limit in self.limits.items())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "PoseCheck":
+        """The opposite of `as_json`. Raises InputError when entries are missing or not numbers."""
+        try:
+            limits = {str(name): float(limit) for name, limit in values["limits"].items()}
+            return PoseCheck(limits, int(values["n_good"]), int(values["n_bad"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                "the calibration of the pose check is damaged: run train.py again"
+            ) from error
+
+
+def fit_pose_check(
+    good: Sequence[Mapping[str, float]],  # evidence at poses known to be right
+    bad: Sequence[Mapping[str, float]] = (),  # evidence at poses known to be wrong
+) -> PoseCheck | None:
+    """Limits for every figure, or None without any good pose.
+
+    A limit leaves room for what good views show: their largest figure and four robust standard
+    deviations of its logarithm. Where wrong poses begin only beyond that, it lies half-way (on the
+    logarithmic scale), which leaves room for defects too.
+    """
+    if not good:
+        return None
+    limits = {}
+    for name in good[0]:
+        values = torch.tensor([math.log(e[name] + _TINY) for e in good])
+        centre = values.median()
+        spread = max(1.4826 * float((values - centre).abs().median()), _LEAST_SPREAD)
+        limit = max(float(values.max()), float(centre) + _SPREADS * spread)
+        if bad:
+            wrong = torch.tensor([math.log(e[name] + _TINY) for e in bad])
+            limit = max(limit, 0.5 * (limit + float(torch.quantile(wrong, 0.05))))
+        limits[name] = math.exp(limit)
+    return PoseCheck(limits, len(good), len(bad))
