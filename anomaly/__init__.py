@@ -13,7 +13,7 @@ from .overlay import encode_jpeg, overlay
 from .photometric import Photometry, fit_photometry
 from .regions import Region, find_regions
 from .report import Report, ReportImage, report_html
-from .standardise import HeldOut, Standardisation, fit_standardisation
+from .standardise import HeldOut, Standardisation, extend_beyond_silhouette, fit_standardisation
 
 __all__ = [
     "FEATURES",
@@ -34,6 +34,7 @@ __all__ = [
     "calibrate",
     "encode_jpeg",
     "evaluate",
+    "extend_beyond_silhouette",
     "find_regions",
     "fit_photometry",
     "fit_standardisation",

@@ -30,7 +30,7 @@ class MemorySettings:
     roll_weight: float = 1.0
     """1: nearness of the full rotation (right also where the light does not turn with the object).
     0: nearness of the viewing direction alone (light fixed to the object)."""
-    prior: float = 0.5
+    prior: float = 0.05
     """Weight of what all views say of an element, in near views that saw it well."""
 
 

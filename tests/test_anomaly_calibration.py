@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from anomaly import calibrate, fit_photometry, fit_standardisation
+from anomaly import calibrate, extend_beyond_silhouette, fit_photometry, fit_standardisation
 from anomaly.calibration import Calibration
+from anomaly.filters import gaussian_blur
 from anomaly.standardise import HeldOut, Standardisation
 
 
@@ -139,6 +140,39 @@ def test_the_fit_does_not_depend_on_the_unit_of_residuals():
     one, other = fit_standardisation(glossy_views()), fit_standardisation(scaled)
     assert other.spread_weight == one.spread_weight
     assert other.floor == pytest.approx(100 * one.floor, rel=1e-5)
+
+
+def test_edges_do_not_glow_outside_the_silhouette():
+    alpha = torch.zeros(60, 60)
+    alpha[20:40, 20:40] = 1.0
+    rendered = 0.1 * alpha  # the same expectation everywhere on the object
+    extended = extend_beyond_silhouette(torch.stack([rendered, 2 * rendered]), alpha, 2.0)
+    assert torch.allclose(extended[0], torch.full((60, 60), 0.1), atol=1e-5)
+    assert torch.allclose(extended[1], 2 * extended[0], atol=1e-5)
+    rim = alpha.clone()
+    rim[21:39, 21:39] = 0.0  # an innocent residual at the rim leaks outside when blurred
+    residual = gaussian_blur((0.3 * rim).square(), 2.0)
+    unit = Standardisation(0.0, 0.001)
+    plain = unit(residual, 0.3 * rim, rim)
+    better = unit(residual, extend_beyond_silhouette(0.3 * rim, alpha, 2.0), rim)
+    outside = alpha == 0
+    assert plain[outside].max() > 10 * better[outside].max()
+    empty = torch.zeros(8, 8)
+    assert extend_beyond_silhouette(empty, empty, 2.0) is empty
+
+
+def test_noise_in_the_background_raises_the_floor():
+    quiet = glossy_views()
+    noisy = []
+    for view in quiet:
+        region = torch.zeros_like(view.region)
+        region[:24] = True
+        noise = 0.08 * torch.rand(48, 48, generator=torch.Generator().manual_seed(1))
+        expected = torch.where(region, view.expected, torch.tensor(0.0))
+        spread = torch.where(region, view.spread, torch.tensor(0.0))
+        residual = torch.where(region, view.residual, noise.square())
+        noisy.append(HeldOut(residual, expected, spread, region))
+    assert fit_standardisation(noisy).floor > 2 * fit_standardisation(quiet).floor
 
 
 def test_standardisation_without_views_is_refused():
