@@ -36,7 +36,7 @@ class Normality:
         """Plain arrays for an npz file."""
         unit = self.standardisation
         return self.memory.arrays() | {
-            "expected": self.expected.half().numpy(),
+            "expected": self.expected.half().cpu().numpy(),
             "standardisation": np.array([unit.spread_weight, unit.floor]),
         }
 
