@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 MINIMAL_GAIN = 0.1  # the median residual must fall by this share, or nothing is applied
-_SAMPLES = 20_000  # pixels used at most
+_SAMPLES = 8_000  # pixels used at most
 _SATURATED = 0.99  # a clipped query pixel tells nothing of the gain
 _TUKEY = 4.685  # residuals beyond so many standard deviations have no weight
 _ROUNDS = 12
