@@ -10,16 +10,29 @@ from torch import Tensor
 from .se3 import hat, twist_exp
 
 _DAMPING_START = 1e-3
-_DAMPING_LIMITS = (1e-7, 1e6)
+_DAMPING_LEAST, _DAMPING_MOST = 1e-7, 1e6
 _ACCEPT, _REJECT = 0.2, 8.0  # factors of the damping after a step that helped, or did not
+_STRETCH, _STRETCH_MOST = 1.6, 5.0  # factor of the stretch after each step in one direction
+_SAME_WAY = 0.7  # cosine between two steps that counts as one direction
 
 
 class Equations(Protocol):
     """What the renderer gives at one pose (see gaussian_renderer.normal_equations)."""
 
-    jtj: Tensor  # [6, 6] float64, J^T W J for the left twist (omega, v) in the camera frame
-    jtr: Tensor  # [6] float64, J^T W r of the residual rendering - query
-    loss: float  # the robust cost that goes with them
+    @property
+    def jtj(self) -> Tensor:
+        """[6, 6] float64, J^T W J for the left twist (omega, v) in the camera frame."""
+        ...
+
+    @property
+    def jtr(self) -> Tensor:
+        """[6] float64, J^T W r of the residual rendering - query: the gradient of `loss`."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """The robust cost."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,37 +55,45 @@ def levenberg_marquardt(
     *,
     evaluations: int = 12,
     tolerance: float = 1e-5,  # step in radians and object radii at which it has converged
-    minimal_gain: float = 1e-5,  # relative decrease of the loss under which it has converged
 ) -> Descent:
     """Minimises the robust cost over world_to_camera by damped Gauss-Newton steps.
 
     Steps are taken and damped in coordinates about the object's centre, with translations in units
     of its radius: there a turn and a shift are hardly coupled, and the result does not depend on
-    the unit of length.
+    the unit of length. Texture finer than the error makes Gauss-Newton steps too short, so that
+    many small ones follow each other in one direction; then they are stretched, as long as it pays.
     """
-    pose, damping = start, _DAMPING_START
+    pose, damping, stretch = start, _DAMPING_START, 1.0
     current = equations(pose)
     history, converged, used = [current.loss], False, 1
-    while used < evaluations and not converged:
+    previous = torch.zeros(6, dtype=torch.float64)
+    while used < evaluations and not converged and damping <= _DAMPING_MOST:
         change = _object_frame(pose, centre, radius)
         step = _solve(change.T @ current.jtj @ change, change.T @ current.jtr, damping)
         if step is None:
             break
-        trial_pose = twist_exp(change @ step) @ pose
+        trial_pose = twist_exp(change @ step * stretch) @ pose
         trial = equations(trial_pose)
         used += 1
-        small = float(step.abs().max()) < tolerance
+        small = float(step.abs().max()) * stretch < tolerance
         if trial.loss < current.loss:
-            converged = small or current.loss - trial.loss < minimal_gain * current.loss
-            pose, current = trial_pose, trial
+            converged = small
+            stretch = min(stretch * _STRETCH, _STRETCH_MOST) if _aligned(step, previous) else 1.0
+            damping = max(damping * _ACCEPT, _DAMPING_LEAST)
+            pose, current, previous = trial_pose, trial, step
             history.append(current.loss)
-            damping = max(damping * _ACCEPT, _DAMPING_LIMITS[0])
+        elif stretch > 1:
+            stretch = 1.0
         else:
             converged = small
             damping *= _REJECT
-            if damping > _DAMPING_LIMITS[1]:
-                break
     return Descent(pose, current.loss, current.jtj, used, converged, tuple(history))
+
+
+def _aligned(step: Tensor, previous: Tensor) -> bool:
+    """True when two steps [6] point the same way."""
+    lengths = float(step.norm() * previous.norm())
+    return lengths > 0 and float(step @ previous) > _SAME_WAY * lengths
 
 
 def _object_frame(pose: Tensor, centre: Tensor, radius: float) -> Tensor:

@@ -25,6 +25,7 @@ _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not
 _SEARCH = (4, 5, 5e-3)
 _SETTLE = (4, 10, 2e-3)
 _FINISH = ((2, 6, 5e-4), (1, 6, 1e-4))
+_WIDER = 2.0  # times the Huber threshold at low resolution, where poses are farther off
 _SEARCH_STEPS = 60  # of Adam, where Levenberg-Marquardt did not do
 
 
@@ -77,7 +78,7 @@ class _Problem:
                 level.camera.at(pose),
                 level.image,
                 renderer.background,
-                huber=self.settings.huber,
+                huber=self.settings.huber * (_WIDER if shrink >= _SEARCH[0] else 1.0),
                 backend=renderer.backend,
                 threads=renderer.threads,
             ),

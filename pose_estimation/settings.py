@@ -18,7 +18,7 @@ class PoseSettings:
     learning_rate: float = 0.001  # adam, "constant"
     schedule: Schedule = "constant"  # adam: or "official", 0.01 * 0.8^((i + 1) / 100)
     ssim_weight: float = 0.2  # adam: share of 1 - SSIM in the loss
-    huber: float = 0.1  # lm: colour residual from which on a pixel counts linearly, 0..1
+    huber: float = 0.05  # lm: colour residual from which on a pixel counts linearly, 0..1
     backend: str = "auto"  # of the renderer
     threads: int = 1  # of the renderer
 

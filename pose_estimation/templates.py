@@ -17,7 +17,7 @@ from .polar import outline, planes, polar_thumbnails
 _SIZE = 200  # side of a rendered template, pixels
 _RADIUS_SHARE = 0.15  # of the side: the object's rms radius in a rendered template
 _TRUSTED = math.radians(25.0)  # farthest direction from a train view that is rendered
-_DIRECTIONS = 1000  # over the whole sphere: about 6 degrees apart
+_DIRECTIONS = 800  # over the whole sphere: about 7 degrees apart
 TOLERANCE = 8 / 255  # colour difference from the background that makes a pixel part of the object
 _SLOW_BACKENDS = ("reference",)
 PLAIN_GREY = torch.full((3,), 0.5)  # stands for the background where none is known
@@ -97,7 +97,7 @@ def rendered_templates(
     """Templates rendered from directions spread evenly over what the train views saw.
 
     They make the gallery dense where the train views have gaps, up to 25 degrees from the nearest
-    view. `directions` counts the whole sphere; None takes 1000, or none on a backend too slow.
+    view. `directions` counts the whole sphere; None takes 800, or none on a backend too slow.
     """
     if directions is None:
         names = available_backends(gaussians.means.device) if backend == "auto" else [backend]

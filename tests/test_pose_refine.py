@@ -65,8 +65,8 @@ def test_levenberg_marquardt_converges_in_any_unit_of_length(unit):
     true = orbit(5)[1].world_to_camera.clone()
     true[:3, 3] *= unit
     found = levenberg_marquardt(
-        point_equations(points, true), disturbed(true, 25), ORIGIN, unit, evaluations=30,
-        minimal_gain=0.0,
+        point_equations(points, true), disturbed(true, 25), ORIGIN, unit, evaluations=30
+
     )  # fmt: skip
     assert found.converged
     assert rotation_error(found.world_to_camera, true) < 1e-6
