@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 MINIMAL_GAIN = 0.1  # the median residual must fall by this share, or nothing is applied
-_SAMPLES = 8_000  # pixels used at most
+_SAMPLES = 8_000  # pixels used, about
 _SATURATED = 0.99  # a clipped query pixel tells nothing of the gain
 _TUKEY = 4.685  # residuals beyond so many standard deviations have no weight
 _ROUNDS = 12
@@ -66,9 +66,10 @@ def fit_photometry(
 
 
 def _sample(image: Tensor, usable: Tensor) -> Tensor:
-    """At most _SAMPLES usable pixels at equal distances, [P, 3] float64."""
-    pixels = image[:, usable].T
-    return pixels[:: max(1, len(pixels) // _SAMPLES)].to("cpu", torch.float64)
+    """At most twice _SAMPLES usable pixels at equal distances, [P, 3] float64."""
+    index = usable.flatten().nonzero()[:, 0]
+    index = index[:: max(1, len(index) // _SAMPLES)]
+    return image.flatten(start_dim=1)[:, index].T.to("cpu", torch.float64)
 
 
 def _robust_solve(design: Tensor, target: Tensor) -> Tensor:
