@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly import Features, make_features
+from anomaly import (
+    Features,
+    HeldOut,
+    ResidualMemory,
+    Standardisation,
+    fit_standardisation,
+    make_features,
+)
+from anomaly import calibrate as calibrate_scores
 from anomaly.calibration import MINIMAL_COUNT
-from anomaly.calibration import calibrate as calibrate_scores
-from anomaly.memory import ResidualMemory
-from anomaly.standardise import HeldOut, Standardisation, fit_standardisation
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import Gallery, PoseEstimate, build_gallery, save_gallery
 from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
@@ -84,7 +89,7 @@ def _expected(
     chosen = range(0, len(cameras), max(1, len(cameras) // _VIEWS_FOR_EXPECTED))
     roots = []
     for number in tqdm(chosen, desc="normal residuals", unit="view", file=sys.stderr):
-        shown = predict(model, cameras[number], memory, None, exclude=number).image
+        shown = predict(model, cameras[number], memory, None, features.sigma, exclude=number).image
         roots.append(residual_map(features, images[number], shown).sqrt())
     return expected_residual(model, [cameras[number] for number in chosen], roots)
 
@@ -117,7 +122,7 @@ def _unit(
     """The unit of residuals, fitted to the held-out views."""
     normal = []
     for view in located:
-        shown = predict(model, view.camera, memory, expected)
+        shown = predict(model, view.camera, memory, expected, features.sigma)
         residual = residual_map(features, view.image, shown.image)
         normal.append(HeldOut(residual, shown.expected, shown.spread, shown.alpha > _RIM_ALPHA))
     return fit_standardisation(normal)

@@ -1,5 +1,6 @@
 """How the scripts end: status 0, or one sentence on stderr and status 2."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from scene import InputError
 
 def run(script: Callable[[], Any]) -> None:
     """Runs a script; an InputError is printed as one sentence and ends it with status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         script()
     except InputError as error:

@@ -16,8 +16,7 @@ from pose_estimation import (
     estimate_pose,
     select_matcher,
 )
-from scene import Camera, InputError, read_image
-from scene.images import image_size
+from scene import Camera, InputError, image_size, read_image
 
 from .scoring import Scorer
 

@@ -12,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly import Features
+from anomaly import Features, ResidualMemory, Standardisation, extend_beyond_silhouette
 from anomaly.filters import gaussian_blur
-from anomaly.memory import ResidualMemory
-from anomaly.standardise import Standardisation
 from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.spherical_harmonics import sh_colours
 from scene import Camera
@@ -68,6 +66,7 @@ def predict(
     camera: Camera,
     memory: ResidualMemory,
     expected: Tensor | None,  # [N]
+    sigma: float,  # pixels by which residual maps are smoothed
     exclude: int | None = None,  # a train view that must not speak: leave-one-out
 ) -> Prediction:
     """Renders the object as the memory corrects it, with spread and expected residual."""
@@ -84,8 +83,9 @@ def predict(
     shown = model.channels(
         camera, torch.cat([colours, extra], dim=1), torch.cat([background, extra.new_zeros(2)])
     )
-    image = shown.image
-    return Prediction(image[:3].clamp(0.0, 1.0), shown.alpha, image[3], image[4])
+    # Smoothing carries residuals of the rim outwards, so what is normal there must follow.
+    spread, normal = extend_beyond_silhouette(shown.image[3:5], shown.alpha, sigma)
+    return Prediction(shown.image[:3].clamp(0.0, 1.0), shown.alpha, spread, normal)
 
 
 @torch.no_grad()

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anomaly import make_features
-from anomaly.calibration import Calibration, Threshold
+from anomaly import Calibration, Threshold, make_features
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import Gallery, PoseSettings, load_gallery
 from scene import InputError, read_json

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anomaly import evaluate
-from anomaly.calibration import Threshold
+from anomaly import Threshold, evaluate
 from pose_estimation import rotation_error, translation_error
 from scene import Query, read_mask
 

@@ -5,8 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from anomaly import Features, anomaly_maps
-from anomaly.photometric import fit_photometry
+from anomaly import Features, anomaly_maps, fit_photometry
 from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera
 
@@ -54,7 +53,7 @@ class CalibratedScorer:
     def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
         """See `Scorer`; the score is the maximum of the map."""
         known = self.normality
-        expected = predict(self.model, camera, known.memory, known.expected)
+        expected = predict(self.model, camera, known.memory, known.expected, self.features.sigma)
         light = fit_photometry(image, expected.image, expected.alpha > _OBJECT_ALPHA)
         rendering = torch.where(
             expected.alpha > _OBJECT_ALPHA, light(expected.image), expected.image

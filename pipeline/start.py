@@ -58,13 +58,21 @@ def start_gaussians(
 ) -> Gaussians:
     """Hull points, else the capture's own points (COLMAP), else random ones as in 3DGS."""
     if hull is not None:
-        points = hull.surface_points()
+        points = _thinned(hull.surface_points(), preset.max_gaussians, seed)
         return initial_gaussians(points, point_colours(points, cameras, images), preset.sh_degree)
     if capture.points is not None:
         return initial_gaussians(capture.points.xyz, capture.points.rgb, preset.sh_degree)
     centre, half_size = _common_cube(cameras)
     cloud = random_points(preset.random_points, half_size, seed, centre)
     return initial_gaussians(cloud.xyz, cloud.rgb, preset.sh_degree)
+
+
+def _thinned(points: Tensor, cap: int | None, seed: int) -> Tensor:
+    """At most half as many points as the cap allows Gaussians, so that growth has room."""
+    if cap is None or len(points) <= cap // 2:
+        return points
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
+    return points[order[: max(2, cap // 2)].sort().values]
 
 
 def _common_cube(cameras: Sequence[Camera]) -> tuple[list[float], float]:

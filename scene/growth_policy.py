@@ -67,6 +67,8 @@ class Growth:
 class GrowthPolicy(Protocol):
     """Decides at every step whether and how the cloud changes."""
 
+    generator: torch.Generator  # of all its random draws
+
     def grow(self, step: int, gaussians: Gaussians, statistics: GrowthStatistics) -> Growth | None:
         """`step` counts from 1. None: nothing changes."""
         ...

@@ -1,0 +1,167 @@
+"""detect.py from a model folder to results, pictures and a report."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from captures import ball_image, orbit, save_image, write_mad
+from PIL import Image
+from test_pipeline_train import ROOT, small, tree_hash
+
+from detect import DetectConfig, Detections, detect
+from pipeline.model_folder import ModelFolder
+from scene import InputError
+from train import train
+
+IMAGE_KEYS = {
+    "path", "label", "score", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
+    "seconds", "rotation_error_deg", "translation_error",
+}  # fmt: skip
+SUMMARY_KEYS = {
+    "image_auroc", "pixel_auroc", "aupro", "n_images", "n_failed", "threshold", "pose", "seconds",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ball in MAD's format with three queries."""
+    root = tmp_path_factory.mktemp("data") / "01Ball"
+    return write_mad(root, views=24, labels={"good": 2, "Burrs": 1})
+
+
+@pytest.fixture(scope="module")
+def model(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the ball, trained for a moment."""
+    return train(small(capture, tmp_path_factory.mktemp("out") / "Ball"))
+
+
+@pytest.fixture(scope="module")
+def run(capture: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Detections:
+    """The data set's test split, judged."""
+    before = tree_hash(capture)
+    done = detect(DetectConfig(model, output=tmp_path_factory.mktemp("found")))
+    assert tree_hash(capture) == before  # nothing is ever written into the input
+    return done
+
+
+def test_results_have_every_key_of_the_design(run: Detections) -> None:
+    stored = json.loads((run.folder / "results.json").read_text())
+    assert stored == json.loads(json.dumps(run.results))
+    assert set(stored["summary"]) >= SUMMARY_KEYS
+    assert set(stored["summary"]["seconds"]) == {"coarse", "refine", "score", "total"}
+    assert stored["summary"]["n_images"] == 3
+    assert stored["settings"]["used"]["matcher"] == "auto"
+    assert stored["settings"]["commit"] is not None
+    for image in stored["images"]:
+        assert set(image) >= IMAGE_KEYS
+        assert np.shape(image["world_to_camera"]) == (4, 4)
+        assert image["rotation_error_deg"] is not None
+    with open(run.folder / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["good/0", "good/1", "Burrs/0"]
+    assert float(rows[2]["score"]) == stored["images"][2]["score"]
+
+
+def test_maps_overlays_and_report(run: Detections) -> None:
+    for image in run.results["images"]:
+        values = np.asarray(Image.open(run.folder / image["map"]))
+        assert values.dtype == np.float32
+        assert values.shape == (32, 32)
+        assert float(values.max()) == pytest.approx(image["score"], rel=1e-5)
+        assert Image.open(run.folder / f"overlays/{image['name']}.jpg").size == (128, 32)
+    html = (run.folder / "report.html").read_text()
+    assert html.count("<article>") == 3
+    assert "http" not in html.replace("http://www.w3.org/", "")  # self-contained
+    assert "held-out" in html  # where the threshold comes from
+
+
+def test_one_image_scores_as_in_a_batch(
+    capture: Path, model: Path, run: Detections, tmp_path: Path
+) -> None:
+    config = DetectConfig(model, images=capture / "test/Burrs/0.png", output=tmp_path / "alone")
+    alone = detect(config).results["images"]
+    assert len(alone) == 1
+    assert alone[0]["score"] == run.results["images"][2]["score"]
+    assert alone[0]["label"] is None
+
+
+def test_unreadable_image_is_reported_and_the_others_go_on(
+    capture: Path, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    save_image(folder / "whole.png", ball_image(orbit(24)[3]))
+    whole = (capture / "test/good/0.png").read_bytes()
+    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    save_image(folder / "wide.png", Image.new("RGB", (64, 32), "white"))
+    command = [sys.executable, "detect.py", "--model", str(model), "--images", str(folder),
+               "-o", str(tmp_path / "found")]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "broken.png" in done.stderr
+    assert "wide.png' is 64 x 32" in done.stderr
+    assert "Traceback" not in done.stderr
+    stored = json.loads((tmp_path / "found/results.json").read_text())
+    by_name = {image["name"]: image for image in stored["images"]}
+    assert by_name["whole"]["score"] is not None
+    assert by_name["broken"]["score"] is None
+    assert "broken.png" in by_name["broken"]["error"]
+    assert stored["summary"]["n_failed"] >= 2
+
+
+def test_no_labels_gives_null_figures(capture: Path, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(capture / "test/Burrs", folder)
+    summary = detect(DetectConfig(model, images=folder, output=tmp_path / "o")).results["summary"]
+    assert summary["image_auroc"] is None
+    assert summary["pixel_auroc"] is None
+    assert "pose" not in summary
+    assert summary["threshold"] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": Path("nowhere")}, "no model folder at 'nowhere'.*train"),
+        ({"images": Path("nowhere.png")}, "nowhere.png"),
+        ({"steps": 0}, "--steps"),
+        ({"false_alarm_rate": 1.5}, "--false-alarm-rate must lie between 0 and 1"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    model: Path, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        detect(replace(DetectConfig(model, output=tmp_path), **changes))
+
+
+def test_damaged_model_folders_are_named(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    folder = ModelFolder(copy)
+    config = json.loads(folder.config_path.read_text())
+    folder.memory_path.write_bytes(b"half")
+    with pytest.raises(InputError, match=r"calibration.npz.*train the model again"):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
+    folder.point_cloud_path(60).write_bytes(b"ply\n")
+    with pytest.raises(InputError, match=r"point_cloud.ply"):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
+    folder.config_path.write_text(json.dumps(config | {"format": 99}))
+    with pytest.raises(InputError, match="has format 99"):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
+
+
+def test_paper_preset_names_the_missing_weights(model: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    config = DetectConfig(model, preset="paper", weights=weights, output=tmp_path / "o")
+    with pytest.raises(InputError) as caught:
+        detect(config)
+    words = str(caught.value)
+    assert str(weights) in words
+    assert "http" in words  # where to get them

@@ -1,0 +1,172 @@
+"""train.py from a folder to a model folder: what it leaves, resumes and refuses."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from captures import write_mad
+
+from pipeline.model_folder import ModelFolder
+from pipeline.presets import TRAINING
+from scene import InputError, load_ply
+from train import TrainConfig, train
+
+ROOT = Path(__file__).parent.parent
+
+
+def tree_hash(folder: Path) -> dict[str, str]:
+    """Content of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ball seen from 24 sides, in MAD's format."""
+    return write_mad(tmp_path_factory.mktemp("data") / "01Ball", views=24)
+
+
+def small(capture: Path, model: Path, **more: object) -> TrainConfig:
+    """A run of seconds."""
+    values = {"iterations": 60, "checkpoint_every": 20, "holdout_every": 4, "max_gaussians": 400}
+    return replace(TrainConfig(source=capture, model=model), **(values | more))
+
+
+def point_cloud(model: Path, iterations: int = 60) -> bytes:
+    """The bytes of the trained PLY."""
+    return ModelFolder(model).point_cloud_path(iterations).read_bytes()
+
+
+def test_model_folder_is_complete_and_input_untouched(capture: Path, tmp_path: Path) -> None:
+    before = tree_hash(capture)
+    folder = ModelFolder(train(small(capture, tmp_path / "model")))
+    assert tree_hash(capture) == before
+    config = folder.load_config()
+    assert config["settings"]["iterations"] == 60
+    assert config["settings"]["seed"] == 0
+    assert len(config["views"]) == 18
+    assert len(config["held_out"]) == 6
+    assert config["held_out_quality"]["psnr"] > 12
+    assert len(load_ply(folder.point_cloud_path(60))) == config["n_gaussians"] <= 400
+    cameras = json.loads((folder.root / "cameras.json").read_text())
+    assert len(cameras) == 18
+    assert set(cameras[0]) >= {"id", "img_name", "width", "height", "position", "rotation", "fx"}
+    assert folder.gallery_path.is_file()
+    assert folder.calibration_path.is_file()
+    assert not folder.checkpoint_path.exists()
+    lines = [json.loads(line) for line in folder.metrics_path.read_text().splitlines()]
+    assert lines[-1]["iteration"] == 60
+    assert set(lines[-1]) == {"iteration", "loss", "psnr", "n_gaussians", "seconds"}
+
+
+def test_same_seed_same_bits_for_any_number_of_threads(capture: Path, tmp_path: Path) -> None:
+    train(small(capture, tmp_path / "one"))
+    train(small(capture, tmp_path / "two", threads=2))
+    train(small(capture, tmp_path / "other", seed=1))
+    assert point_cloud(tmp_path / "one") == point_cloud(tmp_path / "two")
+    assert point_cloud(tmp_path / "one") != point_cloud(tmp_path / "other")
+
+
+def test_killed_run_resumes_to_the_same_result(capture: Path, tmp_path: Path) -> None:
+    train(small(capture, tmp_path / "undisturbed"))
+    killed = tmp_path / "killed"
+    command = [
+        sys.executable, "train.py", "-s", str(capture), "-m", str(killed), "--iterations", "60",
+        "--checkpoint-every", "20", "--holdout-every", "4", "--max-gaussians", "400",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoint.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    if not ModelFolder(killed).is_finished():  # on a fast machine the run may just have ended
+        with pytest.raises(InputError, match="unfinished"):
+            ModelFolder(killed).load_config()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "resumed at iteration" in done.stdout or "nothing to do" in done.stdout
+    assert point_cloud(killed) == point_cloud(tmp_path / "undisturbed")
+    numbers = [
+        json.loads(line)["iteration"]
+        for line in (killed / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert numbers == sorted(set(numbers))
+
+
+def test_finished_run_is_not_repeated_nor_overwritten(capture: Path, tmp_path: Path) -> None:
+    model = train(small(capture, tmp_path / "model"))
+    written = ModelFolder(model).config_path.stat().st_mtime_ns
+    train(small(capture, model))
+    assert ModelFolder(model).config_path.stat().st_mtime_ns == written
+    with pytest.raises(InputError, match=r"other settings \(seed: 0, now 5\).*--overwrite"):
+        train(small(capture, model, seed=5))
+    before = point_cloud(model)
+    train(small(capture, model, seed=5, overwrite=True))
+    assert point_cloud(model) != before
+
+
+def test_only_one_writer(capture: Path, tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path / "model")
+    with folder.lock(), pytest.raises(InputError, match="another process is writing"):
+        train(small(capture, folder.root))
+
+
+def test_broken_checkpoint_is_named(capture: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "checkpoint.npz").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"checkpoint.npz.*delete it"):
+        train(small(capture, model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"iterations": 0}, "--iterations must be at least 1"),
+        ({"sh_degree": 4}, "--sh-degree must be 0, 1, 2 or 3"),
+        ({"views_fraction": 0.0}, "--views-fraction must lie in"),
+        ({"holdout_every": 1}, "--holdout-every must be 0 or at least 2"),
+        ({"resolution": 4}, "--resolution must be at least 16"),
+        ({"threads": 0}, "--threads"),
+        ({"backend": "vulkan"}, "unknown backend 'vulkan'"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"source": Path("nowhere/Gorilla")}, "nowhere"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    capture: Path, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        train(small(capture, tmp_path / "model", **changes))
+    assert not (tmp_path / "model" / "config.json").exists()
+
+
+def test_command_line_says_one_sentence_and_exits_with_2(tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "-s", str(tmp_path / "missing"), "-m", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "missing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_paper_preset_is_the_papers() -> None:
+    paper = TRAINING["paper"]
+    assert (paper.iterations, paper.sh_degree, paper.random_points) == (30_000, 0, 100_000)
+    assert paper.position_rate == (1.6e-4, 1.6e-6)
+    assert paper.ssim_weight == 0.2
+    assert paper.growth == "paper"
+
+
+def test_paper_preset_trains_without_views_kept_out(capture: Path, tmp_path: Path) -> None:
+    config = TrainConfig(source=capture, model=tmp_path / "m", preset="paper", iterations=12)
+    folder = ModelFolder(train(config))
+    assert folder.load_config()["held_out"] == []
+    assert not folder.calibration_path.exists()
