@@ -11,7 +11,7 @@ run, which may take most of the time: run the command again then. Exits with 0 i
 well and all comparisons are within their limits, with 1 if not, with 2 without a GPU.
 """
 
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -32,7 +32,11 @@ from gaussian_renderer import available_backends
 from pipeline.model_folder import provenance
 from scene import write_json
 
-BACKENDS = ("gsplat", "graphdeco")
+PACKAGES = {  # what gpu_steps.build calls it -> the module that it installs
+    "gsplat": "gsplat",
+    "graphdeco": "diff_gaussian_rasterization",
+    "simple_knn": "simple_knn",
+}
 
 
 @dataclass(frozen=True)
@@ -117,17 +121,20 @@ def check(config: CheckConfig) -> int:
         return 2
     run = Check(config)
     if config.build:
-        for name in BACKENDS:
-            if name not in available_backends("cuda"):
+        for name, package in PACKAGES.items():
+            if importlib.util.find_spec(package) is None:
                 run.step(f"build {name}", "build", name, limit=240)
         importlib.invalidate_caches()
-    backends = [name for name in BACKENDS if name in available_backends("cuda")]
+    backends = [name for name in available_backends("cuda") if name != "reference"]
     good = bool(backends)
     for backend in backends:
         found = run.step(f"compare {backend}", "compare", backend, limit=420)
         good &= "error" not in found and within_limits(found)
     found = run.step("loss", "loss", limit=90)
     good &= "error" not in found and found["gradient"] <= 1e-3
+    if importlib.util.find_spec("simple_knn") is not None:
+        found = run.step("neighbours", "neighbours", limit=60)
+        good &= "error" not in found and found["largest_relative_difference"] <= 1e-3
     with tempfile.TemporaryDirectory() as folder:
         for backend in backends:
             found = run.step(f"default {backend}", "train", backend, "default", folder, None,

@@ -18,6 +18,7 @@ from gaussian_renderer.batch import render_batch
 from gaussian_renderer.losses import photometric_loss, photometric_loss_reference
 from gaussian_renderer.normal_equations import pose_normal_equations
 from scene import Camera, Gaussians, load_ply, read_capture, write_json
+from scene.neighbours import mean_squared_distances
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "data" / "brick_dog"
@@ -130,6 +131,17 @@ def compare_loss() -> Result:
     }
 
 
+def compare_neighbours() -> Result:
+    """Start scales by simple-knn against scipy, and the time of both."""
+    points = torch.randn(50_000, 3, generator=torch.Generator().manual_seed(0))
+    found, expected = (mean_squared_distances(points, device) for device in ("cuda", "cpu"))
+    return {
+        "largest_relative_difference": float(((found - expected).abs() / expected).max()),
+        "simple_knn_ms": milliseconds(lambda: mean_squared_distances(points, "cuda"), repeats=5),
+        "scipy_ms": milliseconds(lambda: mean_squared_distances(points, "cpu"), repeats=5),
+    }
+
+
 def train_and_detect(backend: str, preset: str, folder: str, iterations: int | None) -> Result:
     """Trains data/brick_dog, judges its test images, times the hot paths on the trained model."""
     from detect import DetectConfig, detect
@@ -213,6 +225,7 @@ STEPS: dict[str, Callable[..., Result]] = {
     "build": build,
     "compare": compare_backend,
     "loss": compare_loss,
+    "neighbours": compare_neighbours,
     "train": train_and_detect,
 }
 

@@ -34,9 +34,9 @@ def table(document: dict[str, Any]) -> str:
     for title, found in steps.items():
         if "training_seconds" in found:
             lines.append(_training_row(title, found))
-    lines += [
-        f"{title}: {found['error']}" for title, found in steps.items() if "error" in found
-    ]  # fmt: skip
+    for title, found in steps.items():
+        if "error" in found or "state" in found:
+            lines.append(f"{title}: {found.get('error') or found['state']}")
     return "\n".join(lines)
 
 

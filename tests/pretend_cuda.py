@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 _MARK = "_pretends_cuda"
 _GPU = torch.device("cuda", 0)
-_CROSSES_DEVICES = {"copy_", "set_", "__set__", "__delete__"}
+_CROSSES_DEVICES = {"copy_", "set_", "__set__", "__delete__", "_has_compatible_shallow_copy_type"}
 _NEEDS_HOST = {"numpy", "__array__", "data_ptr"}
 _NO_MIXING_OF_SCALARS = {"stack", "cat", "einsum", "matmul", "__matmul__"}
 
@@ -59,6 +59,10 @@ class PretendCuda(TorchFunctionMode):
             return _GPU if on_gpu(args[0]) else func(*args)
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return on_gpu(args[0])
+        if func == Tensor.data.__set__:  # type: ignore[attr-defined]  # how modules move
+            func(*args)
+            mark(args[0], on_gpu(args[1]))
+            return None
         if name in ("to", "cpu", "cuda", "type_as"):
             return _move(func, name, args, kwargs)
         if name == "__iter__":
