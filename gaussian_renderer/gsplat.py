@@ -1,9 +1,10 @@
 """Adapter to gsplat (Apache-2.0, CUDA), 1.5.3 or newer; many views in one call.
 
-gsplat's stages are called one by one instead of its front door, for three reasons: the offsets
-`screen` can be added to the projected means, so that their gradient is dL/d(u, v); colours are
-evaluated by our own spherical harmonics in the object's frame; and depth is blended as one more
-channel (sum of weight * z). gsplat holds alpha at 0.999 where we hold it at 0.99: see docs/gpu.md.
+gsplat's stages are called one by one instead of its front door: the offsets `screen` can so be
+added to the projected means, whose gradient is then dL/d(u, v); colours are evaluated by our own
+spherical harmonics in the object's frame; depth is blended as one more channel (sum of weight * z);
+and the background is added here, which gsplat 1.5.3 refuses in packed mode. gsplat holds alpha at
+0.999 where we hold it at 0.99: see docs/gpu.md.
 """
 
 import importlib
@@ -92,7 +93,6 @@ def rasterise_views(
     count = background.shape[0]
     if with_depth:
         channels = torch.cat([channels, depths[:, None]], dim=1)
-        background = torch.cat([background, background.new_zeros(1)])
     tiles = -(-camera.width // TILE), -(-camera.height // TILE)
     _, intersections, order = gsplat.isect_tiles(
         centres, radii, depths, TILE, *tiles,
@@ -101,14 +101,15 @@ def rasterise_views(
     starts = gsplat.isect_offset_encode(intersections, batch, *tiles)
     blended, alphas = gsplat.rasterize_to_pixels(
         centres, conics, channels, opacities[columns], camera.width, camera.height, TILE,
-        starts.reshape(batch, tiles[1], tiles[0]), order,
-        backgrounds=background.expand(batch, -1), packed=True, absgrad=absgrad,
+        starts.reshape(batch, tiles[1], tiles[0]), order, packed=True, absgrad=absgrad,
     )  # fmt: skip
-    images = blended.permute(0, 3, 1, 2)  # [B, C (+ 1), H, W]
+    alphas = alphas[..., 0]  # [B, H, W]
+    blended = blended.permute(0, 3, 1, 2)  # [B, C (+ 1), H, W]
+    images = blended[:, :count] + (1 - alphas)[:, None] * background[:, None, None]
     drawn = torch.zeros(batch, len(gaussians), dtype=torch.int32, device=views.device)
     drawn[rows, columns] = radii.amax(dim=-1).to(torch.int32)
-    depth_sums = images[:, count] if with_depth else None
-    return Splats(images[:, :count], alphas[..., 0], depth_sums, drawn, centres, columns)
+    depth_sums = blended[:, count] if with_depth else None
+    return Splats(images, alphas, depth_sums, drawn, centres, columns)
 
 
 def _channels(

@@ -75,22 +75,20 @@ class _AbsoluteGradient(torch.autograd.Function):
 
 def rasterize_to_pixels(  # type: ignore[no-untyped-def]
     means2d, conics, colors, opacities, image_width, image_height, tile_size, isect_offsets,
-    flatten_ids, backgrounds, packed, absgrad,
+    flatten_ids, packed, absgrad,
 ):  # fmt: skip
+    """Without `backgrounds`: gsplat 1.5.3 takes no background for every view in packed mode."""
     assert isect_offsets.shape[1:] == (3, 3)
-    assert backgrounds.shape[1] == colors.shape[1]
     if absgrad:
         means2d = _AbsoluteGradient.apply(means2d)
     projected: Any = SimpleNamespace(means=means2d, conics=conics, opacities=opacities)
     xs, ys = (torch.arange(k, dtype=colors.dtype) + 0.5 for k in (image_width, image_height))
     starts = [*isect_offsets[:, 0, 0].tolist(), len(flatten_ids)]
     images, alphas = [], []
-    for number, behind in enumerate(backgrounds):
+    for number in range(len(isect_offsets)):
         mine = flatten_ids[starts[number] : starts[number + 1]]
         image, alpha = reference._blend_tile(projected, colors, mine, xs, ys)
-        images.append(
-            (image + (1 - alpha)[:, None] * behind).reshape(image_height, image_width, -1)
-        )
+        images.append(image.reshape(image_height, image_width, -1))
         alphas.append(alpha.reshape(image_height, image_width, 1))
     return torch.stack(images), torch.stack(alphas)
 
