@@ -5,7 +5,7 @@ Constants come from the views kept out of training, their poses estimated as a q
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,16 +23,23 @@ from anomaly import (
 from anomaly import calibrate as calibrate_scores
 from anomaly.calibration import MINIMAL_COUNT
 from gaussian_renderer.object_renderer import ObjectRenderer
-from pose_estimation import Gallery, PoseEstimate, build_gallery, save_gallery
+from pose_estimation import (
+    Gallery,
+    PoseCheck,
+    PoseSettings,
+    build_gallery,
+    calibrate_pose_check,
+    save_gallery,
+    select_matcher,
+)
 from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
 
-from .inspector import Inspector
 from .model_folder import ModelFolder
 from .normality import Normality, build_memory, expected_residual, predict, residual_map
 from .optimise import Optimisation, read_views
 from .presets import DETECTION
 from .quality import held_out_quality
-from .scoring import CalibratedScorer, RawScorer
+from .scoring import CalibratedScorer
 from .start import silhouettes
 
 _VIEWS_FOR_EXPECTED = 64  # train views whose corrected residual is averaged on the Gaussians
@@ -43,8 +50,7 @@ class Located(NamedTuple):
     """A held-out view at its estimated pose."""
 
     image: Tensor  # [3, H, W]
-    camera: Camera
-    pose: PoseEstimate
+    camera: Camera  # at the estimated pose
 
 
 def calibrate(
@@ -68,13 +74,17 @@ def calibrate(
         backend=run.backend, threads=run.threads,
     )  # fmt: skip
     save_gallery(gallery, folder.gallery_path)
-    if DETECTION[preset].calibrated and len(held_out) >= MINIMAL_COUNT:
-        features, _ = make_features(DETECTION[preset].features, device=run.device)
-        memory = build_memory(model, cameras, images)
-        expected = _expected(model, memory, features, cameras, images)
-        located = _locate(model, gallery, held_out, kept, features)
-        unit = _unit(model, memory, expected, features, located)
-        _store(folder, model, features, Normality(memory, expected, unit), located)
+    if len(held_out) >= MINIMAL_COUNT:
+        check, located = _locate(model, gallery, held_out, kept)
+        document = {"pose_check": None if check is None else check.as_json()}
+        if DETECTION[preset].calibrated:
+            features, _ = make_features(DETECTION[preset].features, device=run.device)
+            memory = build_memory(model, cameras, images)
+            expected = _expected(model, memory, features, cameras, images)
+            unit = _unit(model, memory, expected, features, located)
+            normality = Normality(memory, expected, unit)
+            document |= _scores(folder, model, features, normality, located)
+        write_json(folder.calibration_path, document)
     return quality
 
 
@@ -95,21 +105,23 @@ def _expected(
 
 
 def _locate(
-    model: ObjectRenderer,
-    gallery: Gallery,
-    held_out: tuple[View, ...],
-    kept: list[Tensor],
-    features: Features,
-) -> list[Located]:
-    """The held-out views with their poses estimated as those of queries."""
-    inspector = Inspector(model, held_out[0].camera, gallery, RawScorer(model, features))
-    located = []
-    for view, image in tqdm(
-        list(zip(held_out, kept, strict=True)), desc="calibration", unit="view", file=sys.stderr
-    ):
-        pose = inspector.locate(image, view.camera)
-        located.append(Located(image, view.camera.at(pose.world_to_camera), pose))
-    return located
+    model: ObjectRenderer, gallery: Gallery, held_out: tuple[View, ...], kept: list[Tensor]
+) -> tuple[PoseCheck | None, list[Located]]:
+    """The pose check, and the held-out views with their poses estimated as those of queries."""
+    settings = PoseSettings(backend=model.backend, threads=model.threads)
+    matcher = select_matcher(
+        "classical", gallery, model.gaussians, backend=model.backend, threads=model.threads
+    ).matcher
+    cameras = [view.camera for view in held_out]
+    images = tqdm(kept, desc="calibration", unit="view", file=sys.stderr)
+    check, poses = calibrate_pose_check(
+        model.gaussians, matcher, cameras, images, model.background, settings
+    )
+    located = [
+        Located(image, camera.at(pose.world_to_camera))
+        for image, camera, pose in zip(kept, cameras, poses, strict=True)
+    ]
+    return check, located
 
 
 def _unit(
@@ -128,20 +140,19 @@ def _unit(
     return fit_standardisation(normal)
 
 
-def _store(
+def _scores(
     folder: ModelFolder,
     model: ObjectRenderer,
     features: Features,
     normality: Normality,
     located: list[Located],
-) -> None:
-    """Writes calibration.npz and, with the scores of the held-out views, calibration.json."""
-    scorer = CalibratedScorer(model, features, normality)
-    scores = [scorer(view.image, view.camera)[2] for view in located]
+) -> dict[str, Any]:
+    """Writes calibration.npz; returns the scores of the held-out views for calibration.json."""
     with atomic_write(folder.memory_path) as file:
         np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
-    document = {"features": features.name, "scores": calibrate_scores(scores).to_dict()}
-    write_json(folder.calibration_path, document)
+    scorer = CalibratedScorer(model, features, normality)
+    scores = [scorer(view.image, view.camera)[2] for view in located]
+    return {"features": features.name, "scores": calibrate_scores(scores).to_dict()}
 
 
 def _floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:

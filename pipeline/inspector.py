@@ -11,6 +11,7 @@ from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     Gallery,
     MatcherName,
+    PoseCheck,
     PoseEstimate,
     PoseSettings,
     estimate_pose,
@@ -45,11 +46,13 @@ class Inspector:
         matcher: MatcherName = "auto",
         settings: PoseSettings | None = None,  # backend and threads are those of the model
         weights: Path | None = None,
+        pose_check: PoseCheck | None = None,  # None: poses are not judged
     ) -> None:
         self.settings = replace(
             settings or PoseSettings(), backend=model.backend, threads=model.threads
         )
         self.model, self.camera, self.scorer = model, camera, scorer
+        self.pose_check = pose_check
         selection = select_matcher(
             matcher, gallery, model.gaussians, weights=weights,
             backend=model.backend, threads=model.threads,
@@ -78,8 +81,9 @@ class Inspector:
         hypotheses = self.matcher.coarse_poses(image, camera)
         coarse = time.perf_counter() - started
         pose = estimate_pose(
-            self.model.gaussians, camera, image, hypotheses, self.model.background, self.settings
-        )
+            self.model.gaussians, camera, image, hypotheses, self.model.background,
+            self.settings, self.pose_check,
+        )  # fmt: skip
         return replace(pose, seconds=pose.seconds | {"coarse": coarse})
 
     def inspect(self, path: Path) -> Inspection:

@@ -9,7 +9,7 @@ import torch
 
 from anomaly import Calibration, Threshold, make_features
 from gaussian_renderer.object_renderer import ObjectRenderer
-from pose_estimation import Gallery, PoseSettings, load_gallery
+from pose_estimation import Gallery, PoseCheck, PoseSettings, load_gallery
 from scene import InputError, read_json
 
 from .inspector import Inspector
@@ -55,10 +55,13 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
     camera = camera_from_json(config["camera"])
     gallery = load_gallery(folder.gallery_path)
     model = ObjectRenderer(gaussians, background, parts.pose.backend, parts.pose.threads)
-    scorer, calibration, remarks = _scorer(folder, model, parts, device)
+    stored = _load_calibration(folder)
+    check = stored.get("pose_check")
+    scorer, calibration, remarks = _scorer(folder, model, parts, device, stored)
     inspector = Inspector(
-        model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights
-    )
+        model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights,
+        None if check is None else PoseCheck.from_json(check),
+    )  # fmt: skip
     if calibration is not None:
         scale = calibration.threshold(parts.false_alarm_rate).map_scale
     else:
@@ -72,14 +75,14 @@ def _scorer(
     model: ObjectRenderer,
     parts: Parts,
     device: torch.device,
+    stored: dict[str, Any],  # calibration.json
 ) -> tuple[Scorer, Calibration | None, list[str]]:
     """The scorer, the calibration of its scores, and remarks."""
     try:
         features, words = make_features(parts.preset.features, parts.weights, device)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from error
-    stored = _load_calibration(folder) if parts.preset.calibrated else None
-    if stored is None or stored["features"] != features.name:
+    if not parts.preset.calibrated or stored.get("features") != features.name:
         why = "" if not parts.preset.calibrated else ", no calibration for them in the model"
         scorer = RawScorer(model, features)
         return scorer, None, [f"{words}{why}: raw scores, no threshold"]
@@ -89,9 +92,9 @@ def _scorer(
     return calibrated, scores, [f"{words}, calibrated on {len(scores.scores)} views kept out"]
 
 
-def _load_calibration(folder: ModelFolder) -> dict[str, Any] | None:
-    """calibration.json, or None for a model that was trained without views kept out."""
-    return read_json(folder.calibration_path) if folder.calibration_path.is_file() else None
+def _load_calibration(folder: ModelFolder) -> dict[str, Any]:
+    """calibration.json; empty for a model that was trained without views kept out."""
+    return read_json(folder.calibration_path) if folder.calibration_path.is_file() else {}
 
 
 def _load_normality(folder: ModelFolder) -> Normality:

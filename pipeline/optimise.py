@@ -129,7 +129,7 @@ def _rates(preset: TrainingPreset, extent: float, iteration: int) -> LearningRat
     progress = iteration / preset.iterations
     first, last = preset.position_rate
     position = math.exp((1 - progress) * math.log(first) + progress * math.log(last))
-    return LearningRates(means=position * extent).scaled(
+    return LearningRates(means=position * extent, sh_rest=preset.sh_rest_rate).scaled(
         preset.rate_scale * preset.rate_decay**progress
     )
 

@@ -19,6 +19,8 @@ class TrainingPreset:
     position_rate: tuple[float, float] = (1.6e-4, 1.6e-6)  # first and last, times the extent
     rate_scale: float = 1.0  # times 3DGS's other learning rates
     rate_decay: float = 1.0  # the other learning rates end at this share of their start
+    sh_rest_rate: float = 2.5e-3 / 20  # of the view-dependent coefficients
+    start_opacity: float = 0.1  # of the first Gaussians
     growth_span: tuple[float, float] = (0.0, 0.5)  # capped: shares of the iterations
     growth_every: int = 100
     random_points: int = 100_000

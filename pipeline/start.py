@@ -59,7 +59,10 @@ def start_gaussians(
     """Hull points, else the capture's own points (COLMAP), else random ones as in 3DGS."""
     if hull is not None:
         points = _thinned(hull.surface_points(), preset.max_gaussians, seed)
-        return initial_gaussians(points, point_colours(points, cameras, images), preset.sh_degree)
+        opacity = preset.start_opacity
+        return initial_gaussians(
+            points, point_colours(points, cameras, images), preset.sh_degree, opacity
+        )
     if capture.points is not None:
         return initial_gaussians(capture.points.xyz, capture.points.rgb, preset.sh_degree)
     centre, half_size = _common_cube(cameras)

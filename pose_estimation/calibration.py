@@ -13,7 +13,7 @@ from .hypotheses import Hypothesis
 from .matchers import Matcher
 from .pose_check import PoseCheck, fit_pose_check
 from .refine import estimate_pose
-from .settings import PoseSettings
+from .settings import PoseEstimate, PoseSettings
 
 _RIGHT = math.radians(2.0)  # closer than that to the true rotation: a good pose
 _WRONG = math.radians(6.0)  # farther: a bad one
@@ -26,17 +26,18 @@ def calibrate_pose_check(
     images: Sequence[Tensor],  # V of [3, H, W] in 0..1
     background: Tensor,  # [3]
     settings: PoseSettings | None = None,
-) -> PoseCheck | None:
+) -> tuple[PoseCheck | None, list[PoseEstimate]]:
     """Estimates every view twice: as a query, and from a hypothesis that is known to be wrong.
 
-    The second gives poses that fit as well as wrong poses can. Returns None without any view whose
-    pose was found.
+    The second gives poses that fit as well as wrong poses can. Returns the check, None without any
+    view whose pose was found, and the estimates of the views as queries.
     """
     settings = settings or PoseSettings()
-    good, bad = [], []
+    good, bad, estimates = [], [], []
     for camera, image in zip(cameras, images, strict=True):
         hypotheses = matcher.coarse_poses(image, camera)
         found = estimate_pose(gaussians, camera, image, hypotheses, background, settings)
+        estimates.append(found)
         if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
             good.append(found.evidence)
         misled = _misleading(hypotheses, camera)
@@ -45,7 +46,7 @@ def calibrate_pose_check(
             found = estimate_pose(gaussians, camera, image, [misled], background, quick)
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
                 bad.append(found.evidence)
-    return fit_pose_check(good, bad)
+    return fit_pose_check(good, bad), estimates
 
 
 def _misleading(hypotheses: Sequence[Hypothesis], camera: Camera) -> Hypothesis | None:
