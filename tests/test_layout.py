@@ -1,0 +1,66 @@
+"""The shape of the project: who may import whom, and what must never be imported."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("scene", "gaussian_renderer", "pose_estimation", "anomaly", "pipeline")
+ALLOWED = {
+    "scene": {"scene"},
+    "gaussian_renderer": {"scene", "gaussian_renderer"},
+    "pose_estimation": {"scene", "gaussian_renderer", "pose_estimation"},
+    "anomaly": {"anomaly"},
+    "pipeline": set(PACKAGES),
+}
+HEAVY = {"kornia", "efficientnet_pytorch", "matplotlib", "gsplat", "triton", "ray",
+         "diff_gaussian_rasterization", "simple_knn"}  # fmt: skip
+ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "gpu_check.py", "start.py"}
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """First parts of the names of all modules that a file imports absolutely."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_run_one_way(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        ours = imported(path) & (set(PACKAGES) | {"train", "detect", "benchmark"})
+        assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_heavy_is_imported_at_the_top(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        found = imported(path, top_level_only=True) & HEAVY
+        if path.name in ADAPTERS or path.name.startswith("cuda_"):
+            continue  # loaded only when their backend runs
+        assert not found, f"{path} imports {found} at its top"
+
+
+def test_non_commercial_packages_stay_in_their_adapters() -> None:
+    for path in ROOT.glob("**/*.py"):
+        if path.is_relative_to(ROOT / "submodules") or ".venv" in path.parts:
+            continue
+        found = imported(path) & {"diff_gaussian_rasterization", "simple_knn"}
+        assert not found or path.name in ADAPTERS or "tests" in path.parts, path
+
+
+def test_no_pickle() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text()
+            assert "pickle.load" not in text, path
+            assert "pickle.dump" not in text, path
+            assert "allow_pickle=True" not in text, path
+            assert "torch.load(" not in text or "weights_only=True" in text, path
