@@ -10,6 +10,7 @@ from pretend_cuda import PretendCuda, on_gpu, pretended_gpu
 from detect import DetectConfig, detect
 from gaussian_renderer import cuda_pose, graphdeco
 from pipeline import optimise
+from pose_estimation import refine, templates
 from scene import Camera, Gaussians
 from train import TrainConfig, train
 
@@ -35,11 +36,11 @@ def test_training_and_detection_keep_to_their_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = optimise.start_gaussians
-    monkeypatch.setattr(  # few Gaussians: the stand-in for the rasteriser is slow
-        optimise,
-        "start_gaussians",
-        lambda *a, **k: start(*a, **k).map(lambda t: t[::8].clone()),
+    monkeypatch.setattr(  # few of everything: the stand-in for the rasteriser is slow
+        optimise, "start_gaussians", lambda *a, **k: start(*a, **k).map(lambda t: t[::8].clone())
     )
+    monkeypatch.setattr(templates, "_DIRECTIONS", 40, raising=False)
+    monkeypatch.setattr(refine, "_ADAM_STEPS", 3, raising=False)
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(BRICK_DOG / "test" / "Burrs" / "0.png", images)
