@@ -1,9 +1,11 @@
 """Where the camera stood: a gallery, coarse poses of a query, and their refinement."""
 
+from .calibration import calibrate_pose_check
 from .errors import camera_centres, rotation_error, translation_error
 from .gallery import Gallery, build_gallery, load_gallery, save_gallery
 from .hypotheses import Hypothesis
 from .matchers import Matcher, MatcherName, Selection, select_matcher
+from .pose_check import PoseCheck, fit_pose_check
 from .refine import estimate_pose
 from .settings import PAPER, PoseEstimate, PoseSettings
 
@@ -13,12 +15,15 @@ __all__ = [
     "Hypothesis",
     "Matcher",
     "MatcherName",
+    "PoseCheck",
     "PoseEstimate",
     "PoseSettings",
     "Selection",
     "build_gallery",
+    "calibrate_pose_check",
     "camera_centres",
     "estimate_pose",
+    "fit_pose_check",
     "load_gallery",
     "rotation_error",
     "save_gallery",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from scene import Camera, Gaussians
@@ -17,6 +18,7 @@ from .settings import PoseEstimate, PoseSettings
 
 _RIGHT = math.radians(2.0)  # closer than that to the true rotation: a good pose
 _WRONG = math.radians(6.0)  # farther: a bad one
+_MISLEADING = math.radians(20.0)  # start of a try that is to fail
 
 
 def calibrate_pose_check(
@@ -27,31 +29,33 @@ def calibrate_pose_check(
     background: Tensor,  # [3]
     settings: PoseSettings | None = None,
 ) -> tuple[PoseCheck | None, list[PoseEstimate]]:
-    """Estimates every view twice: as a query, and from a hypothesis that is known to be wrong.
+    """Estimates every view twice: as a query, and from the pose of another view, 20 degrees off.
 
-    The second gives poses that fit as well as wrong poses can. Returns the check, None without any
-    view whose pose was found, and the estimates of the views as queries.
+    The second try mostly ends in a wrong pose that fits as well as wrong poses can. Returns None
+    without any view whose pose was found.
     """
     settings = settings or PoseSettings()
-    good, bad, estimates = [], [], []
+    quick = settings if settings.method == "adam" else replace(settings, method="lm")
+    good, bad = [], []
     for camera, image in zip(cameras, images, strict=True):
         hypotheses = matcher.coarse_poses(image, camera)
         found = estimate_pose(gaussians, camera, image, hypotheses, background, settings)
-        estimates.append(found)
         if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
             good.append(found.evidence)
-        misled = _misleading(hypotheses, camera)
+        misled = _misleading(cameras, camera)
         if misled is not None:
-            quick = settings if settings.method == "adam" else replace(settings, method="lm")
             found = estimate_pose(gaussians, camera, image, [misled], background, quick)
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
                 bad.append(found.evidence)
-    return fit_pose_check(good, bad), estimates
+    return fit_pose_check(good, bad)
 
 
-def _misleading(hypotheses: Sequence[Hypothesis], camera: Camera) -> Hypothesis | None:
-    """The best hypothesis that is far from the truth."""
-    for hypothesis in hypotheses:
-        if rotation_error(hypothesis.world_to_camera, camera.world_to_camera) > 3 * _WRONG:
-            return hypothesis
-    return None
+def _misleading(cameras: Sequence[Camera], camera: Camera) -> Hypothesis | None:
+    """The pose of the nearest other view that is too far off to lead to the right pose."""
+    poses = torch.stack([other.world_to_camera for other in cameras])
+    angles = rotation_error(poses, camera.world_to_camera.expand_as(poses))
+    far = angles > _MISLEADING
+    if not bool(far.any()):
+        return None
+    nearest = torch.where(far, angles, torch.full_like(angles, math.inf)).argmin()
+    return Hypothesis(poses[nearest], 0.0)

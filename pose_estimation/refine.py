@@ -4,105 +4,37 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gaussian_renderer import photometric_loss
-from gaussian_renderer.normal_equations import pose_normal_equations
 from scene import Camera, Gaussians, InputError
 
-from .adam import refine_screw, refine_twist
+from .adam import refine_screw
 from .evidence import gather_evidence
 from .hypotheses import Hypothesis
-from .lm import Descent, levenberg_marquardt
-from .pyramid import Level, Renderer, level_of
+from .pose_check import DOUBTFUL, PoseCheck
+from .problem import LOW, Candidate, Plan, Problem
 from .settings import PoseEstimate, PoseSettings
-from .templates import object_extent
-from .visible import visible_only
 
 _KEPT = 4  # hypotheses that are refined
 _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
-# Levels of the search and of the finish: (shrink factor, evaluations, step at which it is enough).
-_SEARCH = (4, 5, 5e-3)
-_SETTLE = (4, 10, 2e-3)
-_FINISH = ((2, 6, 5e-4), (1, 6, 1e-4))
-_WIDER = 2.0  # times the Huber threshold at low resolution, where poses are farther off
-_SEARCH_STEPS = 60  # of Adam, where Levenberg-Marquardt did not do
+_SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
+_SETTLE = Plan(LOW, 10, 2e-3)  # from those that are left
+_FINISH = (Plan(2, 6, 5e-4), Plan(1, 6, 1e-4))  # the best one
+_ADAM_STEPS = 40  # where that did not do
+_SECOND_TRIES = 2  # hypotheses from which Adam is tried
 
 
-@dataclass
-class _Candidate:
-    """A pose under refinement."""
+@dataclass(frozen=True)
+class _Outcome:
+    """Where a whole refinement ended."""
 
-    hypothesis: int
-    world_to_camera: Tensor  # [4, 4] float64
-    loss: float = float("inf")  # comparable among candidates at one level
-
-
-class _Problem:
-    """One query: the renderer, its resolutions, and a count of the steps taken."""
-
-    def __init__(
-        self,
-        gaussians: Gaussians,
-        camera: Camera,
-        image: Tensor,
-        background: Tensor,
-        settings: PoseSettings,
-    ) -> None:
-        like = gaussians.means
-        self.renderer = Renderer(
-            gaussians.detach(), background.to(like), settings.backend, settings.threads
-        )
-        self.settings = settings
-        self.centre, radius = object_extent(gaussians)
-        self.radius = float(radius)
-        self.steps = 0
-        self._camera, self._image = camera, image.to(like)
-        self._levels: dict[int, Level] = {}
-
-    def level(self, shrink: int) -> Level:
-        """The query at 1 / shrink of its resolution."""
-        if shrink not in self._levels:
-            self._levels[shrink] = level_of(self._camera, self._image, shrink)
-        return self._levels[shrink]
-
-    def descend(
-        self, candidate: _Candidate, plan: tuple[int, int, float], renderer: Renderer
-    ) -> Descent:
-        """Levenberg-Marquardt from a candidate, which is moved to where it ends."""
-        shrink, evaluations, tolerance = plan
-        level = self.level(shrink)
-        descent = levenberg_marquardt(
-            lambda pose: pose_normal_equations(
-                renderer.gaussians,
-                level.camera.at(pose),
-                level.image,
-                renderer.background,
-                huber=self.settings.huber * (_WIDER if shrink >= _SEARCH[0] else 1.0),
-                backend=renderer.backend,
-                threads=renderer.threads,
-            ),
-            candidate.world_to_camera,
-            self.centre,
-            self.radius,
-            evaluations=evaluations,
-            tolerance=tolerance,
-        )
-        self.steps += descent.evaluations
-        candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
-        return descent
-
-    def visible_from(self, candidate: _Candidate) -> Renderer:
-        """A renderer of what the candidate's viewpoint shows."""
-        return visible_only(self.renderer, self.level(_SEARCH[0]), candidate.world_to_camera)
-
-    def follow_gradient(self, candidate: _Candidate, shrink: int, steps: int) -> None:
-        """A short run of Adam from a candidate, which is moved to where it ends."""
-        candidate.world_to_camera, losses = refine_twist(
-            self.renderer, self.level(shrink), candidate.world_to_camera, self.centre, self.radius,
-            steps=steps,
-        )  # fmt: skip
-        self.steps += len(losses)
+    candidate: Candidate
+    loss: float
+    evidence: dict[str, float]
+    covariance: Tensor | None
+    history: tuple[float, ...]
 
 
 def estimate_pose(
@@ -112,8 +44,12 @@ def estimate_pose(
     hypotheses: Sequence[Hypothesis],
     background: Tensor,  # [3]
     settings: PoseSettings | None = None,
+    check: PoseCheck | None = None,
 ) -> PoseEstimate:
     """Refines the best of the hypotheses until the rendering fits the query.
+
+    With a `check` (see `calibrate_pose_check`) the estimate says whether it can be trusted. Under
+    "auto" a doubtful pose gets a second try with Adam from the first hypotheses.
 
     Raises InputError when there is no hypothesis or the image does not have the camera's size.
     """
@@ -125,19 +61,30 @@ def estimate_pose(
             f"the query has shape {tuple(image.shape)}, its camera wants "
             f"(3, {camera.height}, {camera.width}): resize the image"
         )
-    problem = _Problem(gaussians, camera, image, background, settings)
     began = time.perf_counter()
+    problem = Problem(gaussians, camera, image, background, settings)
     if settings.method == "adam":
-        candidate, descent, history = _by_screw(problem, hypotheses)
+        outcome = _by_screw(problem, hypotheses)
     else:
-        candidate, descent, history = _coarse_to_fine(problem, hypotheses)
-    seconds = time.perf_counter() - began
-    return _conclude(problem, candidate, descent, history, seconds)
+        outcome = _by_search(problem, hypotheses)
+        doubtful = not (check or DOUBTFUL).accepts(outcome.evidence)
+        if settings.method == "auto" and doubtful:
+            again = _by_adam(problem, hypotheses)
+            outcome = min(outcome, again, key=lambda found: found.loss)
+    return PoseEstimate(
+        world_to_camera=outcome.candidate.world_to_camera,
+        loss=outcome.loss,
+        steps=problem.steps,
+        hypothesis=outcome.candidate.hypothesis,
+        pose_ok=None if check is None else check.accepts(outcome.evidence),
+        covariance=outcome.covariance,
+        evidence=outcome.evidence,
+        seconds={"refine": time.perf_counter() - began},
+        history=outcome.history,
+    )
 
 
-def _by_screw(
-    problem: _Problem, hypotheses: Sequence[Hypothesis]
-) -> tuple[_Candidate, Descent | None, Sequence[float]]:
+def _by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
     """The paper's refinement: one hypothesis, full resolution, a fixed number of steps."""
     settings = problem.settings
     pose, losses = refine_screw(
@@ -151,48 +98,63 @@ def _by_screw(
         ssim_weight=settings.ssim_weight,
     )
     problem.steps += len(losses)
-    return _Candidate(0, pose, losses[-1] if losses else float("nan")), None, losses
+    return _look(problem, Candidate(0, pose), None, losses)
 
 
-def _coarse_to_fine(
-    problem: _Problem, hypotheses: Sequence[Hypothesis]
-) -> tuple[_Candidate, Descent | None, Sequence[float]]:
+def _by_search(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
     """A few steps at low resolution from every hypothesis; the best goes on to full resolution."""
-    candidates = [_Candidate(i, h.world_to_camera) for i, h in enumerate(hypotheses[:_KEPT])]
+    candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(hypotheses[:_KEPT])]
     if len(candidates) > 1:
         for candidate in candidates:
             problem.descend(candidate, _SEARCH, problem.visible_from(candidate))
         least = min(candidate.loss for candidate in candidates)
         candidates = [c for c in candidates if c.loss <= _RIVAL * least]
+    return _settle_and_finish(problem, candidates)
+
+
+def _by_adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
+    """Adam with SSIM reaches farther than Levenberg-Marquardt, which then finishes."""
+    tried = hypotheses[:_SECOND_TRIES]
+    candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(tried)]
+    for candidate in candidates:
+        problem.follow_gradient(candidate, _ADAM_STEPS)
+    return _settle_and_finish(problem, candidates)
+
+
+def _settle_and_finish(problem: Problem, candidates: Sequence[Candidate]) -> _Outcome:
+    """Low resolution to the end; then the best candidate at half and at full resolution."""
     for candidate in candidates:
         problem.descend(candidate, _SETTLE, problem.visible_from(candidate))
     best = min(candidates, key=lambda candidate: candidate.loss)
     visible = problem.visible_from(best)
     for plan in _FINISH:
         descent = problem.descend(best, plan, visible)
-    return best, descent, descent.history
+    return _look(problem, best, descent.jtj, descent.history)
 
 
-def _conclude(
-    problem: _Problem,
-    candidate: _Candidate,
-    descent: Descent | None,
-    history: Sequence[float],
-    seconds: float,
-) -> PoseEstimate:
-    """Looks at the final pose once more, at full resolution."""
+def _look(
+    problem: Problem, candidate: Candidate, jtj: Tensor | None, history: Sequence[float]
+) -> _Outcome:
+    """Renders the final pose once more, at full resolution, and measures how well it fits."""
     renderer, level = problem.renderer, problem.level(1)
     rendering = renderer.at(level, candidate.world_to_camera)
     loss = photometric_loss(
         rendering.image, level.image, problem.settings.ssim_weight, renderer.backend,
         renderer.threads,
     )  # fmt: skip
-    return PoseEstimate(
-        world_to_camera=candidate.world_to_camera,
-        loss=float(loss),
-        steps=problem.steps,
-        hypothesis=candidate.hypothesis,
-        evidence=gather_evidence(level.image, rendering, renderer.background),
-        seconds={"refine": seconds},
-        history=tuple(history),
-    )
+    evidence = gather_evidence(level.image, rendering, renderer.background)
+    covariance = None if jtj is None else _covariance(jtj, rendering.image - level.image)
+    return _Outcome(candidate, float(loss), evidence, covariance, tuple(history))
+
+
+def _covariance(jtj: Tensor, residual: Tensor) -> Tensor | None:
+    """Covariance [6, 6] of the twist (omega, v) in the camera frame, or None if it is singular.
+
+    First order, as if the residuals [3, H, W] of neighbouring pixels were independent; they are
+    not, so it tells which directions are weak rather than how large the error is.
+    """
+    inverted, failed = torch.linalg.inv_ex(jtj)
+    if int(failed) or not bool(torch.isfinite(inverted).all()):
+        return None
+    noise = 1.4826 * residual.abs()[residual.abs() > 0].median() if bool(residual.any()) else 0.0
+    return inverted * float(noise) ** 2

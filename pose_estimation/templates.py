@@ -19,6 +19,7 @@ _RADIUS_SHARE = 0.15  # of the side: the object's rms radius in a rendered templ
 _TRUSTED = math.radians(25.0)  # farthest direction from a train view that is rendered
 _DIRECTIONS = 800  # over the whole sphere: about 7 degrees apart
 TOLERANCE = 8 / 255  # colour difference from the background that makes a pixel part of the object
+_EXTENT_SAMPLE = 8192
 _SLOW_BACKENDS = ("reference",)
 PLAIN_GREY = torch.full((3,), 0.5)  # stands for the background where none is known
 
@@ -37,11 +38,13 @@ class Template:
 def object_extent(gaussians: Gaussians) -> tuple[Tensor, Tensor]:
     """Centre [3] and root-mean-square radius [] of the Gaussians, by opacity, float64.
 
-    The outermost hundredth along every axis is left out, so that floaters do not count.
+    The outermost hundredth along every axis is left out, so that floaters do not count; of many
+    Gaussians an even sample is taken.
     """
-    means, weights = gaussians.means.detach().double(), gaussians.opacities.detach().double()
-    sample = means[:: max(1, len(means) // 50_000)]
-    low, high = torch.quantile(sample, means.new_tensor([0.01, 0.99]), dim=0)
+    stride = max(1, len(gaussians) // _EXTENT_SAMPLE)
+    means = gaussians.means.detach()[::stride].double()
+    weights = gaussians.opacity_logits.detach()[::stride].double().sigmoid()
+    low, high = torch.quantile(means, means.new_tensor([0.01, 0.99]), dim=0)
     inside = ((means >= low) & (means <= high)).all(dim=1)
     weights = weights * inside
     weights = weights / weights.sum().clamp_min(1e-12)

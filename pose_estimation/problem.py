@@ -1,0 +1,105 @@
+"""One query under refinement: the renderer, its resolutions, and the moves that can be made."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gaussian_renderer.normal_equations import pose_normal_equations
+from scene import Camera, Gaussians
+
+from .adam import refine_twist
+from .lm import Descent, levenberg_marquardt
+from .pyramid import Level, Renderer, level_of
+from .settings import PoseSettings
+from .templates import object_extent
+from .visible import visible_only
+
+LOW = 4  # shrink factor of the level at which hypotheses are compared
+_WIDER = 2.0  # times the Huber threshold there, where poses are farther off
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of Levenberg-Marquardt."""
+
+    shrink: int  # of the query
+    evaluations: int  # at most
+    tolerance: float  # step, in radians and object radii, at which it is near enough
+
+
+@dataclass
+class Candidate:
+    """A pose under refinement."""
+
+    hypothesis: int
+    world_to_camera: Tensor  # [4, 4] float64
+    loss: float = float("inf")  # comparable among candidates at one level
+
+
+class Problem:
+    """One query: the renderer, its resolutions, and a count of the steps taken."""
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        camera: Camera,
+        image: Tensor,
+        background: Tensor,
+        settings: PoseSettings,
+    ) -> None:
+        like = gaussians.means
+        self.renderer = Renderer(
+            gaussians.detach(), background.to(like), settings.backend, settings.threads
+        )
+        self.settings = settings
+        self.centre, radius = object_extent(gaussians)
+        self.radius = float(radius)
+        self.steps = 0
+        self._camera, self._image = camera, image.to(like)
+        self._levels: dict[int, Level] = {}
+
+    def level(self, shrink: int) -> Level:
+        """The query at 1 / shrink of its resolution."""
+        if shrink not in self._levels:
+            self._levels[shrink] = level_of(self._camera, self._image, shrink)
+        return self._levels[shrink]
+
+    def descend(self, candidate: Candidate, plan: Plan, renderer: Renderer) -> Descent:
+        """Levenberg-Marquardt from a candidate, which is moved to where it ends."""
+        level = self.level(plan.shrink)
+        huber = self.settings.huber * (_WIDER if plan.shrink >= LOW else 1.0)
+        descent = levenberg_marquardt(
+            lambda pose: pose_normal_equations(
+                renderer.gaussians,
+                level.camera.at(pose),
+                level.image,
+                renderer.background,
+                huber=huber,
+                backend=renderer.backend,
+                threads=renderer.threads,
+            ),
+            candidate.world_to_camera,
+            self.centre,
+            self.radius,
+            evaluations=plan.evaluations,
+            tolerance=plan.tolerance,
+        )
+        self.steps += descent.evaluations
+        candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
+        return descent
+
+    def visible_from(self, candidate: Candidate) -> Renderer:
+        """A renderer of what the candidate's viewpoint shows."""
+        return visible_only(self.renderer, self.level(LOW), candidate.world_to_camera)
+
+    def follow_gradient(self, candidate: Candidate, steps: int) -> None:
+        """A short run of Adam at low resolution from a candidate, which is moved to its end."""
+        candidate.world_to_camera, losses = refine_twist(
+            self.visible_from(candidate),
+            self.level(LOW),
+            candidate.world_to_camera,
+            self.centre,
+            self.radius,
+            steps=steps,
+        )
+        self.steps += len(losses)
