@@ -31,15 +31,16 @@ def calibrate_pose_check(
 ) -> tuple[PoseCheck | None, list[PoseEstimate]]:
     """Estimates every view twice: as a query, and from the pose of another view, 20 degrees off.
 
-    The second try mostly ends in a wrong pose that fits as well as wrong poses can. Returns None
-    without any view whose pose was found.
+    The second try mostly ends in a wrong pose that fits as well as wrong poses can. Returns the
+    check (None without any view whose pose was found) and the estimates of the views as queries.
     """
     settings = settings or PoseSettings()
     quick = settings if settings.method == "adam" else replace(settings, method="lm")
-    good, bad = [], []
+    good, bad, estimates = [], [], []
     for camera, image in zip(cameras, images, strict=True):
         hypotheses = matcher.coarse_poses(image, camera)
         found = estimate_pose(gaussians, camera, image, hypotheses, background, settings)
+        estimates.append(found)
         if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
             good.append(found.evidence)
         misled = _misleading(cameras, camera)
@@ -47,7 +48,7 @@ def calibrate_pose_check(
             found = estimate_pose(gaussians, camera, image, [misled], background, quick)
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
                 bad.append(found.evidence)
-    return fit_pose_check(good, bad)
+    return fit_pose_check(good, bad), estimates
 
 
 def _misleading(cameras: Sequence[Camera], camera: Camera) -> Hypothesis | None:
