@@ -1,6 +1,7 @@
 """The photometric loss of 3DGS: (1 - l) L1 + l (1 - SSIM)."""
 
 import functools
+import importlib.util
 
 import torch
 from torch import Tensor
@@ -55,12 +56,16 @@ def photometric_loss(
 ) -> Tensor:
     """Scalar (1 - ssim_weight) L1 + ssim_weight (1 - SSIM); gradients flow to `image`.
 
-    On the CPU in float32 the fused kernel is used unless `backend` is "reference".
+    In float32 a fused kernel is used where there is one, unless `backend` is "reference".
     """
     from .backends import available_backends
 
-    fused = image.device.type == "cpu" and image.dtype == torch.float32
-    if fused and backend in ("auto", "cpu") and "cpu" in available_backends("cpu"):
+    may_fuse = image.dtype == torch.float32 and backend != "reference"
+    if may_fuse and image.is_cuda and importlib.util.find_spec("triton") is not None:
+        from .cuda_ssim import fused_photometric_loss as fused_on_gpu
+
+        return fused_on_gpu(image, target, ssim_weight)
+    if may_fuse and image.device.type == "cpu" and "cpu" in available_backends("cpu"):
         from .cpu import fused_photometric_loss
 
         return fused_photometric_loss(image, target, ssim_weight, threads)

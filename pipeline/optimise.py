@@ -108,8 +108,9 @@ def _prepare(
         state = load_checkpoint(folder.checkpoint_path, run.device)
         print(f"resumed at iteration {state.iteration}")
     else:
-        gaussians = start_gaussians(run.preset, hull, run.capture, cameras, floats, run.seed)
-        gaussians = gaussians.map(lambda t: t.to(run.device).contiguous())
+        gaussians = start_gaussians(
+            run.preset, hull, run.capture, cameras, floats, run.seed, run.device
+        )
         statistics = GrowthStatistics.zeros(len(gaussians), run.device)
         seconds = time.monotonic() - started
         state = Checkpoint(0, gaussians, GaussianAdam(gaussians), statistics, seconds)

@@ -13,6 +13,7 @@ from scene import (
     Gaussians,
     GrowthPolicy,
     PaperGrowth,
+    PointCloud,
     View,
     VisualHull,
     initial_gaussians,
@@ -55,19 +56,20 @@ def start_gaussians(
     cameras: Sequence[Camera],
     images: Sequence[Tensor],
     seed: int,
+    device: torch.device,
 ) -> Gaussians:
     """Hull points, else the capture's own points (COLMAP), else random ones as in 3DGS."""
     if hull is not None:
         points = _thinned(hull.surface_points(), preset.max_gaussians, seed)
-        opacity = preset.start_opacity
-        return initial_gaussians(
-            points, point_colours(points, cameras, images), preset.sh_degree, opacity
-        )
-    if capture.points is not None:
-        return initial_gaussians(capture.points.xyz, capture.points.rgb, preset.sh_degree)
-    centre, half_size = _common_cube(cameras)
-    cloud = random_points(preset.random_points, half_size, seed, centre)
-    return initial_gaussians(cloud.xyz, cloud.rgb, preset.sh_degree)
+        cloud = PointCloud(points, point_colours(points, cameras, images))
+    elif capture.points is not None:
+        cloud = capture.points
+    else:
+        centre, half_size = _common_cube(cameras)
+        cloud = random_points(preset.random_points, half_size, seed, centre)
+    return initial_gaussians(
+        cloud.xyz, cloud.rgb, preset.sh_degree, preset.start_opacity, device
+    ).map(lambda t: t.to(device).contiguous())
 
 
 def _thinned(points: Tensor, cap: int | None, seed: int) -> Tensor:

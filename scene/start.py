@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from .cameras import Camera
 from .captures import PointCloud
 from .gaussians import Gaussians
+from .neighbours import mean_squared_distances
 
 SH_CONSTANT = 0.28209479177387814  # Y_00 = 1 / (2 sqrt(pi)): colour = 0.5 + Y_00 * coefficient
 _SMALLEST_SQUARED_DISTANCE = 1e-7  # as in 3DGS, for points that coincide
@@ -41,15 +41,16 @@ def initial_gaussians(
     colours: Tensor,  # [N, 3], 0..1
     sh_degree: int = 0,
     opacity: float = 0.1,
+    device: torch.device | str = "cpu",  # where the neighbours are looked for
 ) -> Gaussians:
-    """Round Gaussians as large as the distance to their three nearest neighbours (3DGS).
+    """Round Gaussians, on the CPU, as large as the distance to their three nearest neighbours.
 
     Raises:
         ValueError: fewer than two points, or not one colour per point.
     """
     if len(points) < 2 or colours.shape != points.shape:
         raise ValueError(f"{tuple(points.shape)} points and {tuple(colours.shape)} colours")
-    squared = _neighbour_distances(points, 3).square().mean(1)  # [N]
+    squared = mean_squared_distances(points, device)  # [N]
     log_scales = 0.5 * squared.clamp(min=_SMALLEST_SQUARED_DISTANCE).log()
     sh = torch.zeros(len(points), (sh_degree + 1) ** 2, 3)
     sh[:, 0] = (colours.float() - 0.5) / SH_CONSTANT
@@ -78,7 +79,7 @@ def point_colours(
     if len(points) < 2:
         raise ValueError("at least two points are needed")
     points = points.detach().to("cpu", torch.float32)
-    spacing = float(_neighbour_distances(points, 1).median())
+    spacing = float(_nearest_distances(points).median())
     total, count = torch.zeros(len(points), 3), torch.zeros(len(points))
     for camera, image in zip(cameras, images, strict=True):
         column, row, depth = camera.project(points)
@@ -115,9 +116,8 @@ def _in_front(column: Tensor, row: Tensor, depth: Tensor, camera: Camera, spacin
     return depth <= nearest[where] + _SAME_SURFACE * spacing
 
 
-def _neighbour_distances(points: Tensor, neighbours: int) -> Tensor:
-    """Distances to the nearest other points, [N, min(neighbours, N - 1)] float32."""
+def _nearest_distances(points: Tensor) -> Tensor:
+    """Distance of every point to its nearest other one, [N] float32."""
     where = points.detach().to("cpu", torch.float64).numpy()
-    wanted = np.arange(2, min(neighbours + 1, len(where)) + 1)  # the first one is the point itself
-    distances, _ = cKDTree(where).query(where, k=wanted)
-    return torch.from_numpy(distances).float()
+    distances, _ = cKDTree(where).query(where, k=[2])  # the first is the point itself
+    return torch.from_numpy(distances[:, 0]).float()
