@@ -23,7 +23,7 @@ class PoseCheck:
     n_bad: int
 
     def accepts(self, evidence: Mapping[str, float]) -> bool:
-        """True when at most one figure is beyond its limit: a large defect can drive one of them."""
+        """True when at most one figure is beyond its limit: a large defect can move one."""
         return sum(not evidence[name] <= limit for name, limit in self.limits.items()) <= 1
 
     def as_json(self) -> dict[str, Any]:

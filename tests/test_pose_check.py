@@ -1,0 +1,172 @@
+"""The verdict on a pose: limits, calibration, and queries that do not show the object."""
+
+import json
+import math
+
+import pytest
+import torch
+from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
+
+from pose_estimation import (
+    Hypothesis,
+    PoseCheck,
+    PoseSettings,
+    build_gallery,
+    calibrate_pose_check,
+    estimate_pose,
+    fit_pose_check,
+    rotation_error,
+    select_matcher,
+    translation_error,
+)
+from pose_estimation.evidence import gather_evidence
+from pose_estimation.problem import Problem
+from pose_estimation.visible import visible_only
+from scene import InputError
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def station():
+    """Object, matcher, held-out views and check, as train.py would leave them."""
+    gaussians = tiny_object()
+    cameras = [camera.resized(SIZE, SIZE) for camera in orbit(90)]
+    images = [picture(gaussians, camera) for camera in cameras]
+    gallery = build_gallery(
+        gaussians, cameras, images, [visible(i) for i in images], WHITE, rendered_directions=150
+    )
+    matcher = select_matcher("classical", gallery, gaussians).matcher
+    held_out = [camera.resized(SIZE, SIZE) for camera in orbit(11)]
+    check, estimates = calibrate_pose_check(
+        gaussians, matcher, held_out, [picture(gaussians, c) for c in held_out], WHITE
+    )
+    assert check is not None
+    return gaussians, matcher, check, held_out, estimates
+
+
+def evidence(median: float, upper: float, mismatch: float) -> dict[str, float]:
+    return {"median": median, "upper": upper, "mismatch": mismatch}
+
+
+def test_limits_lie_between_right_and_wrong_poses():
+    good = [evidence(0.01 + 0.001 * i, 0.03, 0.02) for i in range(5)]
+    bad = [evidence(0.2, 0.5, 0.3)] * 5
+    check = fit_pose_check(good, bad)
+    assert check is not None
+    assert 0.014 < check.limits["median"] < 0.2
+    assert check.accepts(evidence(0.014, 0.04, 0.02))
+    assert not check.accepts(bad[0])
+    without = fit_pose_check(good)
+    assert without is not None
+    assert without.limits["median"] < check.limits["median"]
+
+
+def test_one_figure_may_be_off_but_not_two():
+    check = PoseCheck(evidence(0.1, 0.1, 0.1), 1, 1)
+    assert check.accepts(evidence(0.05, 0.05, 0.9))
+    assert not check.accepts(evidence(0.05, 0.2, 0.9))
+    assert not check.accepts(evidence(math.nan, math.nan, 0.0))
+
+
+def test_a_check_survives_json():
+    check = PoseCheck(evidence(0.1, 0.2, 0.3), 4, 5)
+    assert PoseCheck.from_json(json.loads(json.dumps(check.as_json()))) == check
+    for damaged in ({}, {"limits": 3}, {"limits": {"a": "x"}, "n_good": 1, "n_bad": 1}):
+        with pytest.raises(InputError, match="damaged"):
+            PoseCheck.from_json(damaged)
+
+
+def test_without_good_poses_there_is_no_check():
+    assert fit_pose_check([], [evidence(1, 1, 1)]) is None
+
+
+def test_held_out_views_are_found_and_accepted(station):
+    _, _, check, held_out, estimates = station
+    assert check.n_good == len(held_out)
+    assert check.n_bad > 0
+    for camera, estimate in zip(held_out, estimates, strict=True):
+        true = camera.world_to_camera
+        assert math.degrees(rotation_error(estimate.world_to_camera, true)) < 0.2
+        assert translation_error(estimate.world_to_camera, true) < 0.02
+        assert estimate.covariance is not None
+        assert (torch.linalg.eigvalsh(estimate.covariance) > -1e-15).all()
+        assert check.accepts(estimate.evidence)
+
+
+def test_a_defect_neither_moves_the_pose_nor_alarms_the_check(station):
+    gaussians, matcher, check, held_out, _ = station
+    for camera in held_out[::4]:
+        image = picture(gaussians, camera)
+        image[:, 44:52, 40:50] = torch.tensor([0.0, 0.9, 0.1])[:, None, None]
+        found = estimate_pose(
+            gaussians, camera, image, matcher.coarse_poses(image, camera), WHITE, check=check
+        )
+        assert math.degrees(rotation_error(found.world_to_camera, camera.world_to_camera)) < 1
+        assert found.pose_ok
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "noise", "blobs", "mirror"])
+def test_what_is_not_the_object_is_flagged(station, kind):
+    gaussians, matcher, check, held_out, _ = station
+    generator = torch.Generator().manual_seed(3)
+    image = {
+        "white": torch.ones(3, SIZE, SIZE),
+        "black": torch.zeros(3, SIZE, SIZE),
+        "noise": torch.rand(3, SIZE, SIZE, generator=generator),
+        "blobs": torch.nn.functional.interpolate(
+            torch.rand(1, 3, 6, 6, generator=generator), size=(SIZE, SIZE), mode="bilinear"
+        )[0],
+        "mirror": picture(gaussians, held_out[3]).flip(2).flip(0),  # other shape, other colours
+    }[kind]
+    found = estimate_pose(
+        gaussians, held_out[0], image, matcher.coarse_poses(image, held_out[0]), WHITE, check=check
+    )
+    assert found.pose_ok is False
+    assert torch.isfinite(found.world_to_camera).all()
+
+
+def test_evidence_of_a_perfect_and_of_an_empty_picture():
+    gaussians, camera = tiny_object(), orbit(9)[2]
+    image = picture(gaussians, camera)
+    rendering = Problem(gaussians, camera, image, WHITE, PoseSettings()).renderer.at(
+        Problem(gaussians, camera, image, WHITE, PoseSettings()).level(1), camera.world_to_camera
+    )
+    perfect = gather_evidence(image, rendering, WHITE)
+    assert perfect["median"] < 1e-6
+    assert perfect["mismatch"] == 0
+    assert gather_evidence(torch.ones_like(image), rendering, WHITE)["mismatch"] == 1
+
+
+def test_the_visible_gaussians_render_the_same_picture():
+    gaussians, camera = tiny_object(), orbit(9)[2].resized(SIZE, SIZE)
+    far = gaussians.map(lambda tensor: torch.cat([tensor, tensor[:20]]))
+    far.means[60:] += torch.tensor([0.0, 50.0, 0.0])
+    problem = Problem(far, camera, torch.ones(3, SIZE, SIZE), WHITE, PoseSettings())
+    level = problem.level(1)
+    fewer = visible_only(problem.renderer, level, camera.world_to_camera)
+    assert len(fewer.gaussians) <= 60
+    whole = problem.renderer.at(level, camera.world_to_camera).image
+    assert (fewer.at(level, camera.world_to_camera).image - whole).abs().max() < 0.02
+
+
+def test_start_errors_of_ten_degrees_are_overcome(station):
+    gaussians, _, _, held_out, _ = station
+    from test_pose_refine import disturbed
+
+    for number, camera in enumerate(held_out[:4]):
+        start = disturbed(camera.world_to_camera, 10, seed=number)
+        image = picture(gaussians, camera)
+        found = estimate_pose(gaussians, camera, image, [Hypothesis(start, 1.0)], WHITE)
+        assert math.degrees(rotation_error(found.world_to_camera, camera.world_to_camera)) < 0.2
+
+
+def test_lens_of_another_size_than_the_train_views(station):
+    gaussians, matcher, check, held_out, _ = station
+    camera = lens(held_out[5].world_to_camera, 130)
+    image = picture(gaussians, camera)
+    found = estimate_pose(
+        gaussians, camera, image, matcher.coarse_poses(image, camera), WHITE, check=check
+    )
+    assert math.degrees(rotation_error(found.world_to_camera, camera.world_to_camera)) < 0.2
+    assert found.pose_ok
