@@ -65,11 +65,11 @@ def calibrate(
     images = _floats(read_views(run.capture, run.views), run.device)
     kept = _floats(read_views(run.capture, held_out), run.device)
     quality = held_out_quality(
-        model, [v.camera for v in held_out], kept, _silhouettes(run.capture, held_out, kept)
+        model, [v.camera for v in held_out], kept, view_silhouettes(run.capture, held_out, kept)
     )
     cameras = [view.camera for view in run.views]
     gallery = build_gallery(
-        gaussians, cameras, images, _silhouettes(run.capture, run.views, images),
+        gaussians, cameras, images, view_silhouettes(run.capture, run.views, images),
         None if run.capture.background is None else run.background,
         backend=run.backend, threads=run.threads,
     )  # fmt: skip
@@ -159,7 +159,8 @@ def _floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     return [image.to(device).float().div_(255) for image in images]
 
 
-def _silhouettes(
+def view_silhouettes(
     capture: Capture, views: Sequence[View], images: Sequence[Tensor]
 ) -> list[Tensor] | None:
+    """[H, W] bool per view, or None where no plain background stands behind the object."""
     return None if capture.background is None else silhouettes(capture, views, images)

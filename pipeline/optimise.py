@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,8 +62,16 @@ def read_views(capture: Capture, views: tuple[View, ...]) -> list[Tensor]:
     return images
 
 
-def optimise(run: Optimisation, folder: ModelFolder) -> tuple[Gaussians, float]:
-    """Trains, or goes on from the folder's checkpoint; returns the Gaussians and the seconds."""
+def optimise(
+    run: Optimisation,
+    folder: ModelFolder,
+    observe: Callable[[int, Gaussians, float], None] | None = None,
+) -> tuple[Gaussians, float]:
+    """Trains, or goes on from the folder's checkpoint; returns the Gaussians and the seconds.
+
+    `observe(iteration, gaussians, seconds)` is called with every line of metrics.jsonl; the time
+    that it takes is not counted.
+    """
     images = read_views(run.capture, run.views)
     state, policy, extent = _prepare(run, folder, images)
     targets = [image.to(run.device) for image in images]
@@ -86,7 +95,11 @@ def optimise(run: Optimisation, folder: ModelFolder) -> tuple[Gaussians, float]:
                 )
                 bar.update(iteration - bar.n)
                 if iteration % _LOG_EVERY == 0 or iteration == total:
-                    log(figures | {"seconds": round(time.monotonic() - started, 3)})
+                    spent = time.monotonic() - started
+                    log(figures | {"seconds": round(spent, 3)})
+                    if observe is not None:
+                        observe(iteration, state.gaussians.detach(), spent)
+                        started = time.monotonic() - spent
             if iteration % run.checkpoint_every == 0 and iteration < total:
                 state.seconds = time.monotonic() - started
                 save_checkpoint(state, folder.checkpoint_path)
