@@ -1,0 +1,155 @@
+"""One job, in whatever process an engine runs it."""
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from detect import DetectConfig, detect
+from pipeline.model_folder import ModelFolder, provenance
+from scene import InputError, read_json, write_json
+from train import TrainConfig, train
+
+from .jobs import Job, Settings, Variant, results_path
+from .peers import run_peer
+from .poses import measure_poses
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    id: str
+    state: Literal["done", "had been done", "busy", "failed"]
+    seconds: float = 0.0
+    words: str = ""  # why it failed
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Does jobs of one benchmark; plain data, so that it can be sent to another machine."""
+
+    settings: Settings
+    root: str  # folder of the benchmark, absolute
+
+    def __call__(self, job: Job) -> Outcome:
+        """Runs one job, or what is left of it; everything that it says goes to its log.txt."""
+        root, started = Path(self.root), time.monotonic()
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(ModelFolder(root / job.id).lock())
+            except InputError as error:
+                return Outcome(job.id, "busy", words=str(error))
+            if job.is_finished(root):  # perhaps by a run that ended a moment ago
+                return Outcome(job.id, "had been done")
+            log = stack.enter_context(open(root / job.id / "log.txt", "a", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(log))
+            stack.enter_context(contextlib.redirect_stderr(log))
+            try:
+                write_json(results_path(job, root), _measure(job, self.settings, root))
+            except InputError as error:
+                return Outcome(job.id, "failed", words=str(error))
+            except Exception as error:  # one broken class must not end a night's run
+                traceback.print_exc()
+                words = f"{type(error).__name__}: {error} (see {root / job.id / 'log.txt'})"
+                return Outcome(job.id, "failed", words=words)
+        return Outcome(job.id, "done", time.monotonic() - started)
+
+
+def _measure(job: Job, settings: Settings, root: Path) -> dict[str, Any]:
+    """The content of a job's results.json."""
+    if job.preset is None:
+        measured = run_peer(job, settings)
+    else:
+        measured = _train_and_detect(job, settings, root / job.id)
+    return {
+        "job": asdict(job),
+        "settings": asdict(settings),
+        **measured,
+        "hardware": hardware(settings.device),
+        **provenance(),
+    }
+
+
+def _train_and_detect(job: Job, settings: Settings, folder: Path) -> dict[str, Any]:
+    model = train(training(job, settings, folder / "model"))
+    config = read_json(ModelFolder(model).config_path)
+    detections = {
+        variant.name: _detect(job, settings, model, folder / variant.name, variant)
+        for variant in job.variants
+    }
+    done = folder / "results.json"
+    if done.is_file():  # measured earlier, by a smaller grid
+        detections = read_json(done)["detections"] | detections
+    return {
+        "training_seconds": config["training_seconds"],
+        "iterations": config["settings"]["iterations"],
+        "held_out_quality": config["held_out_quality"],
+        "n_gaussians": config["n_gaussians"],
+        "views": config["views"],
+        "detections": detections,
+        "poses": _poses(job, settings, model, folder / "poses.json"),
+    }
+
+
+def training(job: Job, settings: Settings, model: Path) -> TrainConfig:
+    """The training that a job stands for."""
+    assert job.preset is not None
+    every = settings.holdout_every if job.holdout_every is None else job.holdout_every
+    return TrainConfig(
+        source=Path(job.source), model=model, preset=job.preset, iterations=settings.iterations,
+        max_gaussians=settings.max_gaussians, holdout_every=every, views_fraction=job.share,
+        resolution=settings.resolution, seed=job.seed, backend=settings.backend,
+        device=settings.device, threads=settings.threads,
+        checkpoint_every=settings.checkpoint_every,
+    )  # fmt: skip
+
+
+def _detect(
+    job: Job, settings: Settings, model: Path, output: Path, variant: Variant
+) -> dict[str, Any]:
+    """Summary of the detections with one refinement; made only if they are not there."""
+    if not (output / "results.json").is_file():
+        detect(
+            DetectConfig(
+                model=model, output=output, matcher=settings.matcher,  # type: ignore[arg-type]
+                refine=variant.refine, steps=variant.steps,
+                features=settings.features,  # type: ignore[arg-type]
+                weights=None if settings.weights is None else Path(settings.weights),
+                backend=settings.backend, device=settings.device, threads=settings.threads,
+            )
+        )  # fmt: skip
+    if not settings.keep_maps:
+        for name in ("maps", "overlays"):
+            shutil.rmtree(output / name, ignore_errors=True)
+    found = read_json(output / "results.json")
+    return found["summary"] | {"remarks": found["settings"]["remarks"]}
+
+
+def _poses(job: Job, settings: Settings, model: Path, path: Path) -> dict[str, Any] | None:
+    """Pose errors, measured once; None where the job does not ask for them and none are there."""
+    if job.poses and not path.is_file():
+        write_json(path, measure_poses(job, settings, model))
+    return read_json(path)["summary"] if path.is_file() else None
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The machine that a job ran on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else None
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "gpu": gpu}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
