@@ -9,7 +9,8 @@ namespace splatpose::SPLATPOSE_ISA {
 constexpr int BATCH = 256;  // so that a place in the batch fits in a byte
 
 struct alignas(64) BlendScratch {
-  float transmittance[BLOCKS * BLOCK_PIXELS];  // 0 once a pixel is closed
+  // Falls on after a pixel is closed: what is under the minimum once stays under it.
+  float transmittance[BLOCKS * BLOCK_PIXELS];
   float alpha[BLOCKS * BLOCK_PIXELS];
   float channel[GROUP][BLOCKS * BLOCK_PIXELS];
   Splat splats[BATCH];
@@ -22,7 +23,9 @@ struct alignas(64) BlendScratch {
 inline void load_batch(const Frame& frame, const TilePlace& place, const Pair* pairs, int count,
                        int group, Splat* out) {
   const Splat* splats = static_cast<const Splat*>(frame.splats.data());
+  for (int i = 0; i < smaller(AHEAD, count); ++i) prefetch(splats + pairs[i].splat);
   for (int i = 0; i < count; ++i) {
+    if (i + AHEAD < count) prefetch(splats + pairs[i + AHEAD].splat);
     out[i] = to_tile(splats[pairs[i].splat], place);
     if (group > 0) {
       const int64_t extra = (frame.channels - 1) / GROUP * GROUP;
@@ -55,35 +58,34 @@ inline bool blend_part(BlendScratch& s, int block, int part) {
   for (int c = 0; c < C; ++c) channel[c] = load(s.channel[c] + at);
   const uint64_t bit = 1ull << block;
   const uint8_t* list = s.list[block];
-  bool open = any(above(t, F{}));
-  const int length = open ? s.length[block] : 0;
+  const F least = broadcast(TRANSMITTANCE_MIN);
+  Mask free = at_least(t, least);
+  const int length = any(free) ? s.length[block] : 0;
   for (int i = 0; i < length; ++i) {
     const Splat& g = s.splats[list[i]];
     const F dx = g.u - column, dy = g.v - row;
     const F power = log2_alpha(g, dx, row_across(g, dy), row_down(g, dy));
     const Mask seen = at_least(power, broadcast(POWER_MIN));
     const F alpha = keep(seen, minimum(exp2(power), broadcast(ALPHA_MAX)));
-    const F after = fnma(alpha, t, t);
-    const Mask free = at_least(after, broadcast(TRANSMITTANCE_MIN));
-    const F weight = keep(free, alpha * t);
+    // Also where the splat only closes pixels: backward has to see that, too.
+    if (KEEP) s.touched[list[i]] |= any(both(seen, free)) ? bit : 0;
+    const F before = t;
+    t = before * (1.0f - alpha);  // the only thing that the next splat has to wait for
+    free = at_least(t, least);
+    const F weight = keep(free, alpha * before);
     alpha_sum += weight;
     for (int c = 0; c < C; ++c) channel[c] = fma(weight, broadcast(g.channel[c]), channel[c]);
-    // Also where the splat only closes pixels: backward has to see that, too.
-    if (KEEP) s.touched[list[i]] |= any(both(seen, above(t, F{}))) ? bit : 0;
-    t = keep(free, after);  // a pixel that this splat would close stays closed
-    if (!any(free)) {
-      open = false;
-      break;
-    }
+    if (!any(free)) break;
   }
   store(s.transmittance + at, t);
   store(s.alpha + at, alpha_sum);
   for (int c = 0; c < C; ++c) store(s.channel[c] + at, channel[c]);
-  return open;
+  return any(free);
 }
 
 template <int C, bool KEEP>
 inline void blend_tile(Frame& frame, int64_t tile, int group, const Image& out, BlendScratch& s) {
+  const FlushSubnormals scope;
   const TilePlace place = tile_place(frame, tile);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());

@@ -36,7 +36,7 @@ SPLATPOSE_INLINE void backward_row(const Splat& g, unsigned bits, int row, int p
     const F raw = exp2(power);
     const F alpha = keep(seen, minimum(raw, broadcast(ALPHA_MAX)));
     const F t = load(s.transmittance + at);
-    const F after = fnma(alpha, t, t);
+    const F rest = 1.0f - alpha, after = t * rest;
     const Mask free = at_least(after, broadcast(TRANSMITTANCE_MIN));
     const F weight = keep(free, alpha * t);
     F value = load(s.d_alpha + at);
@@ -46,11 +46,11 @@ SPLATPOSE_INLINE void backward_row(const Splat& g, unsigned bits, int row, int p
       sums.channel[c] = fma(weight, d, sums.channel[c]);
     }
     const F behind = fnma(weight, value, load(s.behind + at));
-    store(s.transmittance + at, keep(free, after));
+    store(s.transmittance + at, after);
     store(s.behind + at, behind);
     // alpha (T value - behind / (1 - alpha)); none where alpha is held at its maximum.
     const Mask moves = both(free, at_least(broadcast(ALPHA_MAX), raw));
-    const F gain = fnma(behind, alpha * reciprocal(1.0f - alpha), weight * value);
+    const F gain = fnma(behind, alpha * reciprocal(rest), weight * value);
     const F h = keep(moves, gain);
     h_row += h;
     const F x = h * dx;
@@ -72,22 +72,25 @@ SPLATPOSE_INLINE void backward_row(const Splat& g, unsigned bits, int row, int p
 template <int C, bool ABSOLUTE>
 inline void backward_splat(const Splat& g, uint64_t blocks, int group, BackwardScratch& s,
                            float* slot) {
-  Moments<C> sums;
+  Moments<C> m;
   for (int row = 0; row < 8; ++row) {
     const unsigned bits = blocks >> 8 * row & 255;
     if (!bits) continue;
-    for (int part = 0; part < PARTS; ++part) backward_row<C, ABSOLUTE>(g, bits, row, part, s, sums);
+    for (int part = 0; part < PARTS; ++part) backward_row<C, ABSOLUTE>(g, bits, row, part, s, m);
   }
-  float total[SLOT_GEOMETRY] = {sum(sums.x),  sum(sums.y),  sum(sums.xx), sum(sums.xy),
-                                sum(sums.yy), sum(sums.h), 0.0f,         0.0f};
-  if (ABSOLUTE) {
-    total[6] = 0.69314718f * sum(sums.absolute_u);  // aa, ab, bb are in units of log2
-    total[7] = 0.69314718f * sum(sums.absolute_v);
+  const F scale = broadcast(0.69314718f);  // aa, ab, bb are in units of log2
+  const F vectors[SLOT_GEOMETRY + GROUP] = {
+      m.x, m.y, m.xx, m.xy, m.yy, m.h, scale * m.absolute_u, scale * m.absolute_v,
+      m.channel[0], C > 1 ? m.channel[1 % C] : F{}, C > 2 ? m.channel[2 % C] : F{},
+      C > 3 ? m.channel[3 % C] : F{}};
+  if (group == 0) {
+    sums<SLOT_GEOMETRY + GROUP>(vectors, slot);
+    return;
   }
-  for (int k = 0; k < SLOT_GEOMETRY; ++k) slot[k] = group > 0 ? slot[k] + total[k] : total[k];
-  float* channels = slot + SLOT_GEOMETRY + group * GROUP;
-  for (int c = 0; c < C; ++c) channels[c] = sum(sums.channel[c]);
-  for (int c = C; c < GROUP; ++c) channels[c] = 0.0f;
+  float total[SLOT_GEOMETRY + GROUP];
+  sums<SLOT_GEOMETRY + GROUP>(vectors, total);
+  for (int k = 0; k < SLOT_GEOMETRY; ++k) slot[k] += total[k];
+  std::memcpy(slot + SLOT_GEOMETRY + group * GROUP, total + SLOT_GEOMETRY, sizeof(float) * GROUP);
 }
 
 inline int64_t slot_size(const Frame& frame) {
@@ -125,6 +128,7 @@ inline void load_cotangents(const Frame& frame, const TilePlace& place, int grou
 template <int C, bool ABSOLUTE>
 inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGradient& image,
                           BackwardScratch& s) {
+  const FlushSubnormals scope;
   const TilePlace place = tile_place(frame, tile);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());
@@ -136,8 +140,14 @@ inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGrad
   uint8_t* used = static_cast<uint8_t*>(frame.slot_used.data());
   load_cotangents<C>(frame, place, group, image, s);
   clear_transmittance(place, s.transmittance);
-  for (int64_t i = start[tile]; i < start[tile + 1]; ++i) {
+  const int64_t last = start[tile + 1];
+  for (int64_t i = start[tile]; i < last; ++i) {
     const Pair pair = pairs[i];
+    if (i + AHEAD < last) {
+      prefetch(splats + pairs[i + AHEAD].splat);
+      prefetch_to_write(slots + pairs[i + AHEAD].slot * size);
+      prefetch_to_write(used + pairs[i + AHEAD].slot);
+    }
     used[pair.slot] = touched[i] != 0;
     if (!touched[i]) continue;
     Splat local = to_tile(splats[pair.splat], place);

@@ -19,19 +19,29 @@ namespace {
 void prepare(Frame& frame, const Cloud& cloud, int32_t* radii, int threads) {
   frame.tiles_x = (frame.camera.width + TILE - 1) / TILE;
   frame.tiles_y = (frame.camera.height + TILE - 1) / TILE;
+  const double start = now();
   project(frame, cloud, radii, threads);
+  const double projected = now();
   bin(frame, cloud.count);
+  frame.seconds[PROJECT] = projected - start;
+  frame.seconds[BIN] = now() - projected;
 }
 
 void rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_state, int threads) {
   prepare(frame, cloud, out.radii, threads);
+  const double start = now();
   blend(frame, out, keep_state, threads);
+  frame.seconds[BLEND] = now() - start;
 }
 
 void backward(Frame& frame, const Cloud& cloud, const ImageGradient& image,
               const CloudGradient& gradient, int threads) {
+  const double start = now();
   blend_backward(frame, image, gradient.absolute != nullptr, threads);
+  const double blended = now();
   project_backward(frame, cloud, gradient, threads);
+  frame.seconds[BLEND_BACKWARD] = blended - start;
+  frame.seconds[PROJECT_BACKWARD] = now() - blended;
 }
 
 void normal_equations(Frame& frame, const Cloud& cloud, const Residual& residual, int32_t* radii,

@@ -68,6 +68,8 @@ struct Pair {         // a Gaussian that touches a tile
   uint32_t slot;      // where its gradient of this tile goes
 };
 
+enum Stage { PROJECT, BIN, BLEND, BLEND_BACKWARD, PROJECT_BACKWARD, STAGES };
+
 // Everything that backward needs from forward. Buffers are kept and used again.
 struct Frame {
   Pinhole camera;
@@ -76,6 +78,7 @@ struct Frame {
   int tiles_x, tiles_y;
   int channels;       // with depth
   bool depth;
+  double seconds[STAGES];  // of the last forward and backward pass
   Buffer splats;      // Splat [N]
   Buffer features;    // float [N, groups - 1, GROUP]: channels after the first four
   Buffer rectangles;  // uint16_t [N, 4] tiles x0 x1 y0 y1 (exclusive ends)

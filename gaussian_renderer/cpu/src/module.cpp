@@ -17,7 +17,7 @@ using namespace splatpose;
 
 namespace {
 
-constexpr int INTERFACE = 2;  // raised with every change of this file's signatures
+constexpr int INTERFACE = 3;  // raised with every change of this file's signatures
 
 using Address = uint64_t;  // data_ptr() of a tensor; 0 for none
 
@@ -187,7 +187,10 @@ void adam(nb::list groups, int64_t step, double beta1, double beta2, double epsi
 NB_MODULE(splatpose_cpu, m) {
   nb::set_leak_warnings(false);  // renderings that are alive at exit are no leak
   m.attr("INTERFACE") = INTERFACE;
-  nb::class_<Saved>(m, "Saved");
+  nb::class_<Saved>(m, "Saved").def_prop_ro("seconds", [](const Saved& s) {
+    // Of project, bin, blend, blend backward and project backward.
+    return std::vector<double>(s.frame->seconds, s.frame->seconds + STAGES);
+  });
   m.def("instruction_set", [] { return std::string(kernel().name); });
   m.def("rasterise", &rasterise, nb::rv_policy::take_ownership);
   m.def("backward", &backward);

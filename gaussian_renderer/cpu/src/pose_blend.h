@@ -26,28 +26,29 @@ inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p
   const F column = lane_column() + static_cast<float>(block % 8 * BLOCK);
   const F row = lane_row() + static_cast<float>(block / 8 * BLOCK + part * PART_ROWS);
   F t = load(s.transmittance + at), alpha_sum = load(s.alpha + at), channel[3];
-  if (!any(above(t, F{}))) return false;
+  const F least = broadcast(TRANSMITTANCE_MIN);
+  Mask free = at_least(t, least);
+  if (!any(free)) return false;
   F rate[TWIST], derivative[3][TWIST];
   for (int c = 0; c < 3; ++c) channel[c] = load(s.channel[c] + at);
   for (int k = 0; k < TWIST; ++k) {
     rate[k] = load(p.log_rate[k] + at);
     for (int c = 0; c < 3; ++c) derivative[c][k] = load(p.derivative[c][k] + at);
   }
-  bool open = true;
   for (int i = 0; i < s.length[block]; ++i) {
     const Splat& g = s.splats[s.list[block][i]];
     const F dx = g.u - column, dy = g.v - row;
     const F power = log2_alpha(g, dx, row_across(g, dy), row_down(g, dy));
     const Mask seen = at_least(power, broadcast(POWER_MIN));
-    if (!any(both(seen, above(t, F{})))) continue;
+    if (!any(both(seen, free))) continue;
     const F raw = exp2(power);
     const F alpha = keep(seen, minimum(raw, broadcast(ALPHA_MAX)));
-    const F after = fnma(alpha, t, t);
-    const Mask free = at_least(after, broadcast(TRANSMITTANCE_MIN));
-    const F weight = keep(free, alpha * t);
+    const F rest = 1.0f - alpha, before = t;
+    t = before * rest;
+    free = at_least(t, least);
+    const F weight = keep(free, alpha * before);
     const Mask moves = both(free, at_least(broadcast(ALPHA_MAX), raw));
-    const F moving = keep(moves, weight), ratio = keep(moves, alpha * reciprocal(1.0f - alpha));
-    t = keep(free, after);
+    const F moving = keep(moves, weight), ratio = keep(moves, alpha * reciprocal(rest));
     alpha_sum += weight;
     for (int c = 0; c < 3; ++c) channel[c] = fma(weight, broadcast(g.channel[c]), channel[c]);
     const Tangent& d = tangents[pairs[s.list[block][i]].splat];
@@ -64,10 +65,7 @@ inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p
         }
       }
     }
-    if (!any(free)) {
-      open = false;
-      break;
-    }
+    if (!any(free)) break;
   }
   store(s.transmittance + at, t);
   store(s.alpha + at, alpha_sum);
@@ -76,7 +74,7 @@ inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p
     store(p.log_rate[k] + at, rate[k]);
     for (int c = 0; c < 3; ++c) store(p.derivative[c][k] + at, derivative[c][k]);
   }
-  return open;
+  return any(free);
 }
 
 // Adds the residuals of the tile: Huber's weight on the norm of a pixel's residual over channels.
@@ -122,6 +120,7 @@ template <bool COLOUR>
 inline void pose_tile(const Frame& frame, int64_t tile, const Residual& residual, PoseScratch& p,
                       double* sums) {
   BlendScratch& s = p.blend;
+  const FlushSubnormals scope;
   const TilePlace place = tile_place(frame, tile);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());

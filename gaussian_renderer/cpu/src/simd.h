@@ -26,13 +26,16 @@ typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_a
 
 #define SPLATPOSE_INLINE inline __attribute__((always_inline))
 
-SPLATPOSE_INLINE F broadcast(float x) { return F{} + x; }
+SPLATPOSE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+SPLATPOSE_INLINE void prefetch_to_write(const void* p) { __builtin_prefetch(p, 1); }
+
 SPLATPOSE_INLINE F load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 SPLATPOSE_INLINE void store(float* p, F x) { *reinterpret_cast<Unaligned*>(p) = x; }
 
 #if defined(SPLATPOSE_AVX512)
 
 typedef __mmask16 Mask;
+SPLATPOSE_INLINE F broadcast(float x) { return (F)_mm512_set1_ps(x); }
 SPLATPOSE_INLINE F fma(F a, F b, F c) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 SPLATPOSE_INLINE F fnma(F a, F b, F c) {
   return (F)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -69,6 +72,7 @@ SPLATPOSE_INLINE Mask both(Mask a, Mask b) { return a & b; }
 SPLATPOSE_INLINE F keep(Mask m, F a) { return (F)(m & (I)a); }
 
 #if defined(SPLATPOSE_AVX2)
+SPLATPOSE_INLINE F broadcast(float x) { return (F)_mm256_set1_ps(x); }
 SPLATPOSE_INLINE F fma(F a, F b, F c) { return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 SPLATPOSE_INLINE F fnma(F a, F b, F c) {
   return (F)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -86,6 +90,7 @@ SPLATPOSE_INLINE F reciprocal(F a) {
   return s;
 }
 #else
+SPLATPOSE_INLINE F broadcast(float x) { return F{x, x, x, x}; }
 SPLATPOSE_INLINE F fma(F a, F b, F c) { return a * b + c; }
 SPLATPOSE_INLINE F fnma(F a, F b, F c) { return c - a * b; }
 SPLATPOSE_INLINE F select(Mask m, F a, F b) { return (F)((m & (I)a) | (~m & (I)b)); }
@@ -116,6 +121,22 @@ SPLATPOSE_INLINE float sum(F a) {
 }
 
 #endif
+
+// Within its scope, results too small for a normal number become zero: the transmittance of closed
+// pixels keeps falling, and arithmetic on subnormal numbers is a hundred times slower.
+class FlushSubnormals {
+#if defined(__SSE2__)
+ public:
+  SPLATPOSE_INLINE FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  SPLATPOSE_INLINE ~FlushSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#else
+ public:
+  FlushSubnormals() {}  // other processors do not slow down
+#endif
+};
 
 SPLATPOSE_INLINE F clamp(F x, F low, F high) { return minimum(maximum(x, low), high); }
 
@@ -180,6 +201,42 @@ SPLATPOSE_INLINE void store_columns(const F* columns, int stride, int count, flo
     float* row = rows + static_cast<int64_t>(lane) * stride;
     for (int k = 0; k < K; ++k) row[k] = buffer[k][lane];
   }
+}
+
+// Lane sums of K <= 16 vectors into K floats. One by one each would take ten operations; summed
+// while they are transposed, sixteen take 45.
+template <int K>
+SPLATPOSE_INLINE void sums(const F* vectors, float* out) {
+#if defined(SPLATPOSE_AVX512)
+  __m512 group[4];
+  for (int j = 0; j < 4; ++j) {
+    __m512 v[4];
+    for (int k = 0; k < 4; ++k) v[k] = 4 * k + j < K ? (__m512)vectors[4 * k + j] : (__m512)F{};
+    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44),
+                                    _mm512_shuffle_f32x4(v[0], v[1], 0xee));
+    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44),
+                                    _mm512_shuffle_f32x4(v[2], v[3], 0xee));
+    group[j] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  }
+  const __m512 low = _mm512_add_ps(_mm512_unpacklo_ps(group[0], group[1]),
+                                   _mm512_unpackhi_ps(group[0], group[1]));
+  const __m512 high = _mm512_add_ps(_mm512_unpacklo_ps(group[2], group[3]),
+                                    _mm512_unpackhi_ps(group[2], group[3]));
+  const __m512 total = _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44),
+                                     _mm512_shuffle_ps(low, high, 0xee));
+  _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << K) - 1), total);
+#elif defined(SPLATPOSE_AVX2)
+  for (int k = 0; k < K; k += 4) {
+    __m256 v[4];
+    for (int j = 0; j < 4; ++j) v[j] = k + j < K ? (__m256)vectors[k + j] : (__m256)F{};
+    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    alignas(16) float four[4];
+    _mm_store_ps(four, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+    for (int j = 0; j < 4 && k + j < K; ++j) out[k + j] = four[j];
+  }
+#else
+  for (int k = 0; k < K; ++k) out[k] = sum(vectors[k]);
+#endif
 }
 
 }  // namespace splatpose::SPLATPOSE_ISA

@@ -17,6 +17,7 @@ constexpr float SSIM_C1 = 0.01f * 0.01f, SSIM_C2 = 0.03f * 0.03f;
 struct SsimRows {
   int stride;      // floats of a row: the width rounded up to whole registers
   float* padded;   // [INPUTS] rows with PAD zeros on both sides
+  float* zeros;    // [INPUTS, stride], in place of rows off the image
   float* inputs;   // ring [WINDOW, INPUTS, stride]
   float* slopes;   // ring [WINDOW, GRADIENTS, stride]
 };
@@ -24,7 +25,7 @@ struct SsimRows {
 SPLATPOSE_INLINE int padded_stride(int stride) { return stride + 2 * PAD; }
 
 inline int64_t ssim_floats(int stride) {
-  return INPUTS * padded_stride(stride) + WINDOW * (INPUTS + GRADIENTS) * stride;
+  return INPUTS * (padded_stride(stride) + stride) + WINDOW * (INPUTS + GRADIENTS) * stride;
 }
 
 inline void window(float* weights) {
@@ -37,32 +38,46 @@ inline void window(float* weights) {
   for (int i = 0; i < WINDOW; ++i) weights[i] /= total;
 }
 
-// Filters `maps` padded rows along x; taps are paired, since the window is symmetric.
+// Filters MAPS padded rows along x.
 template <int MAPS>
 inline void filter_x(const SsimRows& rows, const float* weights, float* out) {
   for (int m = 0; m < MAPS; ++m) {
-    const float* in = rows.padded + m * padded_stride(rows.stride) + PAD;
+    const float* in = rows.padded + m * padded_stride(rows.stride) + PAD - RADIUS;
     for (int x = 0; x < rows.stride; x += LANES) {
-      F total = weights[RADIUS] * load(in + x);
-      for (int k = 1; k <= RADIUS; ++k) {
-        total = fma(load(in + x - k) + load(in + x + k), broadcast(weights[RADIUS + k]), total);
+      F total = weights[0] * load(in + x);
+      for (int k = 1; k < WINDOW; ++k) {
+        total = fma(load(in + x + k), broadcast(weights[k]), total);
       }
       store(out + m * rows.stride + x, total);
     }
   }
 }
 
-// Row `row` of map `m` of a ring, filtered along y at column x; rows off the image are left out.
+// The rows of a ring under the window about `row`.
 template <int MAPS>
-SPLATPOSE_INLINE F filter_y(const float* ring, const SsimRows& rows, const float* weights, int m,
-                            int x, int first, int last, int row) {
-  F total{};
-  for (int r = first; r <= last; ++r) {
-    const float* in = ring + (r % WINDOW * MAPS + m) * rows.stride + x;
-    total = fma(load(in), broadcast(weights[r - row + RADIUS]), total);
+struct Taps {
+  const float* rows[WINDOW];  // [MAPS, stride] each
+  int stride;
+
+  SPLATPOSE_INLINE Taps(const SsimRows& r, const float* ring, int row, int height)
+      : stride(r.stride) {
+    for (int k = 0; k < WINDOW; ++k) {
+      const int at = row + k - RADIUS;
+      const bool inside = at >= 0 && at < height;
+      rows[k] = inside ? ring + at % WINDOW * MAPS * r.stride : r.zeros;
+    }
   }
-  return total;
-}
+
+  // Map m filtered along y at column x.
+  SPLATPOSE_INLINE F filter(const float* weights, int m, int x) const {
+    const int at = m * stride + x;
+    F total = weights[0] * load(rows[0] + at);
+    for (int k = 1; k < WINDOW; ++k) {
+      total = fma(load(rows[k] + at), broadcast(weights[k]), total);
+    }
+    return total;
+  }
+};
 
 // The four maps of an image row, filtered along x, into the ring.
 inline void take_row(const SsimRows& rows, const float* weights, const float* image,
@@ -71,14 +86,22 @@ inline void take_row(const SsimRows& rows, const float* weights, const float* im
   for (int m = 0; m < INPUTS; ++m) padded[m] = rows.padded + m * padded_stride(rows.stride) + PAD;
   const float* x = image + static_cast<int64_t>(row) * width;
   const float* y = target + static_cast<int64_t>(row) * width;
-  for (int i = 0; i < width; ++i) {
+  int i = 0;
+  for (; i + LANES <= width; i += LANES) {
+    const F a = load(x + i), b = load(y + i);
+    store(padded[0] + i, a);
+    store(padded[1] + i, b);
+    store(padded[2] + i, fma(a, a, b * b));
+    store(padded[3] + i, a * b);
+  }
+  for (; i < width; ++i) {
     padded[0][i] = x[i];
     padded[1][i] = y[i];
     padded[2][i] = x[i] * x[i] + y[i] * y[i];
     padded[3][i] = x[i] * y[i];
   }
   for (int m = 0; m < INPUTS; ++m) {
-    for (int i = width; i < rows.stride + RADIUS; ++i) padded[m][i] = 0.0f;
+    for (int k = width; k < rows.stride + RADIUS; ++k) padded[m][k] = 0.0f;
   }
   filter_x<INPUTS>(rows, weights, rows.inputs + row % WINDOW * INPUTS * rows.stride);
 }
@@ -106,7 +129,7 @@ SPLATPOSE_INLINE Similarity similarity(F mean_x, F mean_y, F squares, F product)
 // SSIM of one row: adds up its values and leaves its slopes, filtered along x, in their ring.
 inline double compare_row(const SsimRows& rows, const float* weights, int row, int height,
                           int width) {
-  const int first = larger(row - RADIUS, 0), last = smaller(row + RADIUS, height - 1);
+  const Taps<INPUTS> taps(rows, rows.inputs, row, height);
   float* padded[GRADIENTS];
   for (int m = 0; m < GRADIENTS; ++m) {
     padded[m] = rows.padded + m * padded_stride(rows.stride) + PAD;
@@ -119,9 +142,7 @@ inline double compare_row(const SsimRows& rows, const float* weights, int row, i
   }();
   for (int x = 0; x < rows.stride; x += LANES) {
     F maps[INPUTS];
-    for (int m = 0; m < INPUTS; ++m) {
-      maps[m] = filter_y<INPUTS>(rows.inputs, rows, weights, m, x, first, last, row);
-    }
+    for (int m = 0; m < INPUTS; ++m) maps[m] = taps.filter(weights, m, x);
     const Similarity s = similarity(maps[0], maps[1], maps[2], maps[3]);
     const Mask inside = above(broadcast(static_cast<float>(width - x)), columns);
     total += keep(inside, s.value);
@@ -142,14 +163,12 @@ struct LossScale {
 inline double finish_row(const SsimRows& rows, const float* weights, const float* image,
                          const float* target, float* gradient, int row, int height, int width,
                          LossScale scale) {
-  const int first = larger(row - RADIUS, 0), last = smaller(row + RADIUS, height - 1);
+  const Taps<GRADIENTS> taps(rows, rows.slopes, row, height);
   const int64_t at = static_cast<int64_t>(row) * width;
   F total{};
   for (int x = 0; x < rows.stride; x += LANES) {
     F maps[GRADIENTS];
-    for (int m = 0; m < GRADIENTS; ++m) {
-      maps[m] = filter_y<GRADIENTS>(rows.slopes, rows, weights, m, x, first, last, row);
-    }
+    for (int m = 0; m < GRADIENTS; ++m) maps[m] = taps.filter(weights, m, x);
     const int count = smaller(LANES, width - x);
     F a{}, b{};
     if (count == LANES) {
@@ -178,6 +197,7 @@ inline void photometric_band(const SsimRows& rows, const float* weights, const f
                              const float* target, float* gradient, int first, int last, int height,
                              int width, LossScale scale, double* sums) {
   std::memset(rows.padded, 0, sizeof(float) * INPUTS * padded_stride(rows.stride));
+  std::memset(rows.zeros, 0, sizeof(float) * INPUTS * rows.stride);
   int taken = larger(first - 2 * RADIUS, 0), compared = larger(first - RADIUS, 0);
   for (int row = first; row < last; ++row) {
     for (; compared <= smaller(row + RADIUS, height - 1); ++compared) {
@@ -211,8 +231,9 @@ inline double photometric(const float* image, const float* target, float* gradie
   for_each(threads, static_cast<int64_t>(channels) * bands, [&](int64_t job, int worker) {
     const int c = static_cast<int>(job / bands), band = static_cast<int>(job % bands);
     float* own = work + worker * floats;
-    const SsimRows rows{stride, own, own + INPUTS * padded_stride(stride),
-                        own + INPUTS * padded_stride(stride) + WINDOW * INPUTS * stride};
+    float* zeros = own + INPUTS * padded_stride(stride);
+    float* rings = zeros + INPUTS * stride;
+    const SsimRows rows{stride, own, zeros, rings, rings + WINDOW * INPUTS * stride};
     photometric_band(rows, weights, image + c * plane, target + c * plane, gradient + c * plane,
                      static_cast<int>(static_cast<int64_t>(height) * band / bands),
                      static_cast<int>(static_cast<int64_t>(height) * (band + 1) / bands), height,

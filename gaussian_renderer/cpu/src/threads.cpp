@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -101,6 +102,10 @@ void parallel_for(int threads, int64_t count, void (*task)(void*, int64_t, int),
     // Another Python thread uses the helpers: do the work alone instead of waiting.
   }
   for (int64_t i = 0; i < count; ++i) task(context, i, 0);
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace splatpose

@@ -9,4 +9,7 @@ namespace splatpose {
 void parallel_for(int threads, int64_t count, void (*task)(void* context, int64_t index, int worker),
                   void* context);
 
+// Seconds of a steady clock.
+double now();
+
 }  // namespace splatpose

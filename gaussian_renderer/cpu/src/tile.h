@@ -10,6 +10,7 @@ constexpr int BLOCK = 4;
 constexpr int BLOCK_PIXELS = BLOCK * BLOCK;
 constexpr int PARTS = BLOCK_PIXELS / LANES;  // registers that make up a block
 constexpr int PART_ROWS = LANES / BLOCK;
+constexpr int AHEAD = 12;  // splats are fetched so many early: they lie scattered in memory
 constexpr float POWER_MIN = -LOG2_255;       // log2 of the least alpha that is drawn
 
 struct TilePlace {
@@ -67,7 +68,7 @@ SPLATPOSE_INLINE uint64_t covered_blocks(const Splat& s) {
   return row * 0x0101010101010101ull & rows;
 }
 
-// Transmittance before anything is drawn: 1 inside of the image, 0 (blocked) outside.
+// Transmittance before anything is drawn: 1 inside of the image, 0 (closed) outside.
 inline void clear_transmittance(const TilePlace& place, float* t) {
   for (int b = 0; b < BLOCKS; ++b) {
     for (int i = 0; i < BLOCK_PIXELS; ++i) {
