@@ -154,3 +154,11 @@ class _Rasterise(torch.autograd.Function):
         if ctx.needs_input_grad[9] and cotangents[0] is not None:
             background = (cotangents[0] * (1 - alpha)).sum(dim=(1, 2))
         return None, *gradients, background
+
+
+def saved_state(image: Tensor) -> Any:
+    """What a rendering with gradients keeps; `.seconds` are those of its stages (for benchmarks).
+
+    The stages are project, bin and sort, blend, blend backward, project backward.
+    """
+    return image.grad_fn.state  # type: ignore[union-attr]

@@ -1,0 +1,94 @@
+"""What every benchmark states: hardware, commit, minimum, median and spread."""
+
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gaussian_renderer.cpu import instruction_set
+from scene import write_json
+
+ROOT = Path(__file__).parent.parent
+
+
+def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Wall-clock milliseconds of each task; the tasks take turns, after one round to warm up.
+
+    Turns make the tasks share whatever else the machine does, so that their ratios stay honest.
+    """
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(repeats + 1):
+        for name, task in tasks.items():
+            begin = time.perf_counter()
+            task()
+            if turn:
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def summary(milliseconds: list[float]) -> dict[str, float]:
+    """Minimum, median and interquartile range, rounded to microseconds."""
+    quarters = statistics.quantiles(milliseconds, n=4) if len(milliseconds) > 1 else [0.0, 0, 0]
+    return {
+        "min_ms": round(min(milliseconds), 3),
+        "median_ms": round(statistics.median(milliseconds), 3),
+        "spread_ms": round(quarters[2] - quarters[0], 3),
+        "repeats": len(milliseconds),
+    }
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Where and with what the figures were taken."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return {
+        "commit": commit.stdout.strip() or None,
+        "cpu": _cpu_model(),
+        "instruction_set": instruction_set(),
+        "threads": threads,
+        "load_average": _load_average(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def peak_memory_mib() -> float:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def report(result: dict[str, Any], path: Path | None) -> None:
+    """Prints the figures, a line each, and writes all of it as JSON."""
+    for name, figures in result["figures"].items():
+        print(f"{name:32s} " + "  ".join(f"{key} {value}" for key, value in figures.items()))
+    print("  ".join(f"{key}: {value}" for key, value in result["machine"].items()))
+    if path is not None:
+        write_json(path, result)
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _load_average() -> float | None:
+    """Processes that wanted to run in the last minute; above `threads`, others disturbed."""
+    try:
+        with open("/proc/loadavg") as file:
+            return float(file.read().split()[0])
+    except OSError:
+        return None

@@ -1,0 +1,155 @@
+"""Times the CPU rasteriser against the per-tile PyTorch reference in the same run.
+
+    python -m benchmarks.rasteriser --scene scene.ply --camera camera.json --json out.json
+
+The camera file holds world_to_camera (4 x 4, OpenCV axes), fx, width and height.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from benchmarks.common import interleave, machine, peak_memory_mib, report, summary
+from gaussian_renderer import photometric_loss, render
+from gaussian_renderer.cpu import AdamGroup, fused_adam
+from gaussian_renderer.cpu.rasteriser import saved_state
+from gaussian_renderer.normal_equations import pose_normal_equations
+from scene import Camera, Gaussians, load_ply, read_json
+
+STAGES = ("project", "bin_sort", "blend", "blend_backward", "project_backward")
+
+
+@dataclass
+class Config:
+    scene: Path  # a PLY of 3DGS
+    camera: Path  # JSON: world_to_camera, fx, width, height
+    size: int = 0  # longer side of the image in pixels; 0: as in the camera file
+    threads: int = 1  # of the kernel and of PyTorch
+    repeats: int = 40  # of every task, after one to warm up
+    reference_repeats: int = 1  # of the PyTorch reference; 0: leave it out
+    json: Path | None = None  # where the figures go as JSON
+
+
+def read_camera(path: Path, size: int) -> Camera:
+    """The camera of a benchmark scene, its longer side `size` pixels unless that is 0."""
+    values = read_json(path)
+    camera = Camera(
+        torch.tensor(values["world_to_camera"], dtype=torch.float64),
+        values["fx"], values["fx"], values["width"] / 2, values["height"] / 2,
+        values["width"], values["height"],
+    )  # fmt: skip
+    if not size:
+        return camera
+    scale = size / max(camera.width, camera.height)
+    return camera.resized(round(camera.width * scale), round(camera.height * scale))
+
+
+class Workload:
+    """What is timed: every task works on the same cloud, camera and cotangent."""
+
+    def __init__(self, gaussians: Gaussians, camera: Camera, threads: int) -> None:
+        self.leaves = gaussians.requires_grad_()
+        self.frozen = gaussians.detach()
+        self.camera, self.threads = camera, threads
+        self.white = torch.ones(3)
+        shape = (3, camera.height, camera.width)
+        self.cotangent = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        self.target = self.inference().image.clone()
+        self.step = 0
+        self.stages: list[list[float]] = []
+        self.moments = [
+            [torch.zeros_like(t) for t in self.frozen.named_tensors().values()] for _ in range(2)
+        ]
+
+    def inference(self, depth: bool = False) -> Any:
+        """Colour, alpha and, if asked for, depth without gradients."""
+        with torch.no_grad():
+            return render(
+                self.frozen, self.camera, self.white,
+                backend="cpu", depth=depth, threads=self.threads,
+            )  # fmt: skip
+
+    def forward_backward(self, backend: str = "cpu") -> None:
+        """One rendering and the gradients of all raw parameters."""
+        out = render(self.leaves, self.camera, self.white, backend=backend, threads=self.threads)
+        out.image.backward(self.cotangent)
+        if backend == "cpu":
+            self.stages.append([1e3 * s for s in saved_state(out.image).seconds])
+        self._clear()
+
+    def iteration(self) -> None:
+        """Rendering, loss, gradients and a step of Adam that does not move the cloud."""
+        self.step += 1
+        out = render(self.leaves, self.camera, self.white, backend="cpu", threads=self.threads)
+        photometric_loss(out.image, self.target, threads=self.threads).backward()
+        tensors = self.leaves.named_tensors().values()
+        groups = [
+            AdamGroup(t, t.grad, first, second, 0.0)
+            for t, first, second in zip(tensors, *self.moments, strict=True)
+        ]
+        fused_adam(groups, self.step, threads=self.threads)
+        self._clear()
+
+    def normal_equations(self) -> None:
+        """One linearisation of the rendering about its pose."""
+        pose_normal_equations(
+            self.frozen, self.camera, self.target, self.white, backend="cpu", threads=self.threads
+        )
+
+    def _clear(self) -> None:
+        for tensor in self.leaves.named_tensors().values():
+            tensor.grad = None
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Times everything and returns what is written as JSON."""
+    torch.set_num_threads(config.threads)
+    camera = read_camera(config.camera, config.size)
+    work = Workload(load_ply(config.scene), camera, config.threads)
+    tasks: dict[str, Callable[[], object]] = {
+        "inference": work.inference,
+        "inference_with_depth": lambda: work.inference(depth=True),
+        "forward_backward": work.forward_backward,
+        "training_iteration": work.iteration,
+        "normal_equations": work.normal_equations,
+    }
+    times = interleave(tasks, config.repeats)
+    figures = {name: summary(values) for name, values in times.items()}
+    for name in ("inference", "inference_with_depth"):
+        figures[name]["frames_per_second"] = round(1e3 / figures[name]["min_ms"], 1)
+    for stage, values in zip(STAGES, zip(*work.stages, strict=True), strict=True):
+        figures[f"stage_{stage}"] = summary(list(values))
+    both = figures["forward_backward"]["min_ms"]
+    ratios = {"normal_equations_to_forward_backward":
+              round(figures["normal_equations"]["min_ms"] / both, 2)}  # fmt: skip
+    if config.reference_repeats:
+        slow = interleave(
+            {"reference": lambda: work.forward_backward("reference")}, config.reference_repeats
+        )
+        figures["reference_forward_backward"] = summary(slow["reference"])
+        ratios["reference_to_cpu"] = round(min(slow["reference"]) / both, 1)
+    return {
+        "machine": machine(config.threads),
+        "workload": {
+            "scene": config.scene.name, "gaussians": len(work.frozen), "channels": 3,
+            "sh_degree": work.frozen.sh_degree, "width": camera.width, "height": camera.height,
+        },
+        "figures": figures,
+        "ratios": ratios,
+        "peak_memory_mib": peak_memory_mib(),
+    }  # fmt: skip
+
+
+def main(config: Config) -> None:
+    """Runs the benchmark, prints the figures and writes them."""
+    result = run(config)
+    report(result, config.json)
+    print("  ".join(f"{name} {value}" for name, value in result["ratios"].items()))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
