@@ -45,6 +45,11 @@ TRAINING: dict[str, TrainingPreset] = {
         growth="capped",
         max_gaussians=35_000,
         holdout_every=10,
+        position_rate=(6e-4, 6e-6),
+        rate_scale=6.0,
+        rate_decay=0.02,
+        sh_rest_rate=5e-4,
+        start_opacity=0.5,
         growth_span=(0.1, 0.6),
     ),
 }
