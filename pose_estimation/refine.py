@@ -17,7 +17,7 @@ from .pose_check import DOUBTFUL, PoseCheck
 from .problem import LOW, Candidate, Plan, Problem
 from .settings import PoseEstimate, PoseSettings
 
-_KEPT = 4  # hypotheses that are refined
+_KEPT = 8  # hypotheses that are refined, of those that the matcher gives
 _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
 _SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
 _SETTLE = Plan(LOW, 10, 2e-3)  # from those that are left

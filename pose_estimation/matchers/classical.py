@@ -46,7 +46,8 @@ class ClassicalMatcher:
         centres, scales = self._guesses(shape, camera)
         thumbnails, valid = polar_thumbnails(planes(image, silhouette, colour), centres, scales)
         similarity = self._index.similarities(thumbnails, valid)  # [K, T, ANGLES]
-        return self._best(similarity, centres, scales, camera)
+        doubt = 2 if shape.is_cut else 1  # what is outside of the frame was only guessed
+        return self._best(similarity, centres, scales, camera, doubt)
 
     def silhouette(self, image: Tensor) -> Tensor:
         """What differs from the background, [H, W] bool; everything if that is unknown."""
@@ -73,9 +74,9 @@ class ClassicalMatcher:
         return table[:, :2], table[:, 2]
 
     def _best(
-        self, similarity: Tensor, centres: Tensor, scales: Tensor, camera: Camera
+        self, similarity: Tensor, centres: Tensor, scales: Tensor, camera: Camera, doubt: int
     ) -> list[Hypothesis]:
-        """Peaks over guess, template and rotation, as distinct poses."""
+        """Peaks over guess, template and rotation, as distinct poses; more of them in `doubt`."""
         templates = similarity.shape[1]
         over_guesses, guess = similarity.max(dim=0)  # [T, ANGLES]
         is_peak = (over_guesses >= over_guesses.roll(1, -1)) & (
@@ -97,8 +98,8 @@ class ClassicalMatcher:
             scales[chosen].double() * angular_scale(camera, 1.0),
             rolls.double(),
         )
-        plausible = 1 - scores <= _PLAUSIBLE * (1 - scores.max())
-        return keep_distinct(poses[plausible], scores[plausible], self._count, _SEPARATION)
+        plausible = 1 - scores <= doubt * _PLAUSIBLE * (1 - scores.max())
+        return keep_distinct(poses[plausible], scores[plausible], doubt * self._count, _SEPARATION)
 
     def _blind(self) -> list[Hypothesis]:
         poses = self._gallery.world_to_camera
