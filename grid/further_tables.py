@@ -148,7 +148,9 @@ def hours(records: Sequence[Record], classes: int = 20, seeds: int = 5) -> Table
     rows: list[list[Cell]] = []
     for method in distinct(full, "method"):
         of_method = named(full, method=method)
-        training = spread(r.results["training_seconds"] for r in of_method)
+        training = spread(
+            r.results["training_seconds"] + r.results["calibration_seconds"] for r in of_method
+        )
         own = [record.own for record in of_method if record.own is not None]
         image = spread(summary["seconds"]["total"] for summary in own)
         images = spread(summary["n_images"] for summary in own)
@@ -162,6 +164,6 @@ def hours(records: Sequence[Record], classes: int = 20, seeds: int = 5) -> Table
     ]  # fmt: skip
     notes = [f"hours = {classes} classes x {seeds} seeds x (training + images x per image) / 3600, "
              "one job after the other; divide by the number of workers.",
-             "Calibration after training is not counted.",
+             "Training: optimisation and calibration.",
              *provenance_notes(full)]  # fmt: skip
     return Table("hours", "Expected hours for MAD-Sim, from these jobs", columns, rows, notes)

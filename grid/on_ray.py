@@ -4,6 +4,7 @@ All machines must see the code, the captures and the output folder under the sam
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.model_folder import CODE
@@ -12,6 +13,11 @@ from scene import InputError
 from .jobs import Job
 from .local import TICK
 from .work import Outcome, Worker
+
+_LOOPBACK = ("127.", "localhost")
+# Ray listens on the loopback interface alone when this is 0. The name is from Windows and macOS,
+# where that is the usual way; elsewhere it would listen on the network for a cluster of one.
+_STAY_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def run_on_ray(
@@ -27,6 +33,8 @@ def run_on_ray(
     Raises InputError when Ray is not installed or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    if address is None or address.startswith(_LOOPBACK):
+        os.environ.setdefault(_STAY_LOCAL, "0")  # read when ray is imported
     try:
         import ray
     except ImportError as error:
@@ -47,7 +55,7 @@ def run_on_ray(
                     yield ray.get(done)
                 except ray.exceptions.RayError as error:
                     lines = str(error).strip().splitlines() or [type(error).__name__]
-                    yield Outcome(job.id, "failed", words=lines[0])
+                    yield Outcome(job.id, "failed", words=lines[-1])
             tick()
     finally:
         for reference in pending:
@@ -63,13 +71,27 @@ def _perform(worker: Worker, job: Job) -> Outcome:
 def _connect(address: str | None) -> None:
     import ray
 
-    # Paths of this checkout for workers that are started elsewhere; one OpenMP pool per job.
-    environment = {"env_vars": {"PYTHONPATH": str(CODE)}}
-    options = {"runtime_env": environment, "log_to_driver": False, "logging_level": "warning"}
+    if address is not None:
+        _knock(address)
+    # Paths of this checkout for workers that are started elsewhere.
+    paths = [str(CODE), os.environ.get("PYTHONPATH", "")]
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
+    place = {"include_dashboard": False} if address is None else {"address": address}
     try:
-        if address is not None:
-            ray.init(address=address, **options)
-        else:
-            ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, **options)
+        ray.init(**place, runtime_env=environment, log_to_driver=False, logging_level="warning")
     except (ConnectionError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at '{address}': {error}") from error
+
+
+def _knock(address: str) -> None:
+    """Raises InputError at once where nobody listens: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:  # "auto": Ray knows where
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster answers at '{address}' ({error}): start one with ray start --head, or "
+            "leave --address out"
+        ) from error

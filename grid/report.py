@@ -37,14 +37,16 @@ def write_report(jobs: Sequence[Job], root: Path, steps: Sequence[int]) -> Path 
 
 def make_tables(records: Sequence[Record], steps: Sequence[int]) -> list[Table]:
     """Those tables that the records can fill."""
+    judged = [record for record in records if record.own is not None]
     tables: list[Table] = []
-    if any(record.own is not None for record in records):
-        judged = [record for record in records if record.own is not None]
-        tables += [table_1(judged), table_2(judged), table_3(judged), hours(judged)]
-        if len({record.job.share for record in judged}) > 1:
-            tables.append(table_5(judged))
+    if judged:
+        tables += [table_1(judged), table_2(judged), table_3(judged)]
     if any(record.results["poses"] is not None for record in records):
         tables.append(table_4(records))
-    if steps and any(record.results["detections"] for record in records):
-        tables.append(figure_3(records, steps))
+    if len({record.job.share for record in judged}) > 1:
+        tables.append(table_5(judged))
+    if steps and judged:
+        tables.append(figure_3(judged, steps))
+    if judged:
+        tables.append(hours(judged))
     return tables

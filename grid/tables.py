@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pipeline.presets import TRAINING
+
 from . import paper
 from .records import (
     SCORES,
@@ -128,12 +130,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
         if seeds > 1
         else "One seed: no standard deviation."
     ]
-    iterations = {
-        record.job.method: record.results["iterations"]
-        for record in records
-        if record.job.preset is not None
-    }
-    notes += [f"{method}: trained for {count} iterations." for method, count in iterations.items()]
+    notes += sorted({_iterations(record) for record in records if record.job.preset is not None})
     remarks = {}
     for record in records:
         if record.own is not None:
@@ -143,6 +140,14 @@ def _notes(records: Sequence[Record]) -> list[str]:
     if shares and len(shares) == 1 and shares != {"100"}:
         notes.append(f"Trained on {shares.pop()} % of the views.")
     return [*notes, *provenance_notes(records)]
+
+
+def _iterations(record: Record) -> str:
+    """How long a model was trained; a shortened training is called one."""
+    assert record.job.preset is not None
+    count, usual = record.results["iterations"], TRAINING[record.job.preset].iterations
+    words = "" if count == usual else f" instead of {usual}"
+    return f"{record.job.method}: trained for {count} iterations{words}."
 
 
 def provenance_notes(records: Sequence[Record]) -> list[str]:

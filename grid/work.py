@@ -90,6 +90,7 @@ def _train_and_detect(job: Job, settings: Settings, folder: Path) -> dict[str, A
         detections = read_json(done)["detections"] | detections
     return {
         "training_seconds": config["training_seconds"],
+        "calibration_seconds": _calibration_seconds(model, config),
         "iterations": config["settings"]["iterations"],
         "held_out_quality": config["held_out_quality"],
         "n_gaussians": config["n_gaussians"],
@@ -97,6 +98,13 @@ def _train_and_detect(job: Job, settings: Settings, folder: Path) -> dict[str, A
         "detections": detections,
         "poses": _poses(job, settings, model, folder / "poses.json"),
     }
+
+
+def _calibration_seconds(model: Path, config: dict[str, Any]) -> float:
+    """From the end of the optimisation, when the PLY is written, to the end of the training."""
+    folder = ModelFolder(model)
+    cloud = folder.point_cloud_path(config["settings"]["iterations"])
+    return folder.config_path.stat().st_mtime - cloud.stat().st_mtime
 
 
 def training(job: Job, settings: Settings, model: Path) -> TrainConfig:

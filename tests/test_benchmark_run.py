@@ -1,0 +1,220 @@
+"""benchmark.py from a folder of classes to tables; resumed, widened, killed, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmark_workers import TINY, AlwaysDies, KilledOnce
+from captures import write_mad
+
+from benchmark import Benchmark, BenchmarkConfig, benchmark
+from grid import local
+from grid.jobs import Job, Variant, results_path
+from grid.local import run_locally
+from grid.work import Worker
+from pipeline.model_folder import ModelFolder
+from scene import InputError, read_json
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one class."""
+    root = tmp_path_factory.mktemp("data") / "Toys"
+    write_mad(root / "01Ball", views=24, labels={"good": 1, "Burrs": 1})
+    return root
+
+
+def small(classes: Path, output: Path) -> BenchmarkConfig:
+    """A grid of seconds: two shares of the views, one number of steps, one peer."""
+    return BenchmarkConfig(
+        source=(classes,), output=output, views=(0.5, 1.0), steps=(2,), workers=2,
+        methods=("splatpose,patchcore",), iterations=TINY.iterations, holdout_every=0,
+        max_gaussians=TINY.max_gaussians, checkpoint_every=20, matcher="classical",
+        features="rgb", device="cpu",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """The grid, run once."""
+    return benchmark(small(classes, tmp_path_factory.mktemp("out")))
+
+
+def half_job(run: Benchmark) -> Job:
+    """The cheapest training of the grid, with its cheapest detections."""
+    job = next(job for job in run.jobs if job.preset and job.share == 0.5)
+    return replace(job, variants=(Variant("adam", 2),))
+
+
+def image_scores(root: Path, job: Job) -> list[float]:
+    """The scores of one job's images after two steps of Adam."""
+    images = read_json(root / job.id / "adam2/results.json")["images"]
+    return [image["score"] for image in images]
+
+
+def test_grid_is_complete_and_tables_stand_beside_the_papers(run: Benchmark) -> None:
+    assert run.is_complete
+    assert {outcome.state for outcome in run.outcomes.values()} == {"done"}
+    assert [job.id for job in run.jobs] == [
+        "Ball-splatpose-default-seed0-views0.5",
+        "Ball-splatpose-default-seed0-views1",
+        "Ball-splatpose-default-seed0-views1-holdout10",
+        "Ball-patchcore-seed0-views0.5",
+        "Ball-patchcore-seed0-views1",
+    ]
+    names = ("table_1", "table_2", "table_3", "table_4", "table_5", "figure_3", "hours")
+    for name in names:
+        for suffix in ("csv", "json", "md", "tex"):
+            assert (run.root / "tables" / f"{name}.{suffix}").stat().st_size > 0
+    assert (run.root / "tables/figure_3.png").read_bytes().startswith(b"\x89PNG")
+    text = (run.root / "tables/README.md").read_text()
+    assert "5 of 5 jobs" in text
+    assert "splatpose (paper)" in text
+    assert "OmniposeAD, quoted" in text
+    assert f"trained for {TINY.iterations} iterations instead of 3000" in text
+    poses = read_json(run.root / "tables/table_4.json")
+    assert [row[0] for row in poses["rows"][:2]] == [
+        "Ball, splatpose-default, coarse",
+        "Ball, splatpose-default, final",
+    ]
+    assert "Ball: 2 images, train views kept out." in poses["notes"]
+
+
+def test_every_job_says_what_it_used(run: Benchmark) -> None:
+    splits = read_json(run.root / "splits.json")
+    assert len(splits["Ball-splatpose-default-seed0-views0.5"]) == 12
+    assert (  # peers learn from the same views
+        splits["Ball-patchcore-seed0-views0.5"] == splits["Ball-splatpose-default-seed0-views0.5"]
+    )
+    for job in run.jobs:
+        results = read_json(results_path(job, run.root))
+        assert results["hardware"]["cores"] == os.cpu_count()
+        assert results["commit"]
+        assert results["settings"]["iterations"] == TINY.iterations
+        assert not (run.root / job.id / "auto/maps").exists()
+
+
+def test_finished_jobs_are_not_run_again(run: Benchmark, classes: Path) -> None:
+    before = {job.id: results_path(job, run.root).stat().st_mtime_ns for job in run.jobs}
+    again = benchmark(small(classes, run.root.parent))
+    assert again.outcomes == {}
+    assert {job.id: results_path(job, run.root).stat().st_mtime_ns for job in run.jobs} == before
+
+
+def test_more_steps_share_the_training(run: Benchmark) -> None:
+    job = half_job(run)
+    config = ModelFolder(run.root / job.id / "model").config_path
+    trained = config.stat().st_mtime_ns
+    wider = replace(job, variants=(*job.variants, Variant("adam", 1)))
+    assert not wider.is_finished(run.root)
+    assert Worker(TINY, str(run.root))(wider).state == "done"
+    assert config.stat().st_mtime_ns == trained
+    detections = read_json(results_path(job, run.root))["detections"]
+    assert list(detections) == ["auto", "adam2", "adam1"]
+    assert job.is_finished(run.root)
+
+
+def test_other_settings_need_another_name(run: Benchmark, classes: Path) -> None:
+    with pytest.raises(InputError, match=r"begun with other settings \(iterations: 150, now 7\)"):
+        benchmark(replace(small(classes, run.root.parent), iterations=7))
+
+
+def test_killed_worker_loses_nothing(
+    run: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "TICK", 0.1)
+    job = half_job(run)
+    outcomes = list(run_locally([job], KilledOnce(TINY, str(tmp_path)), 1, 3, lambda: None))
+    assert [outcome.state for outcome in outcomes] == ["done"]
+    assert (tmp_path / job.id / "killed").exists()
+    assert "resumed at iteration" in (tmp_path / job.id / "log.txt").read_text()
+    assert image_scores(tmp_path, job) == image_scores(run.root, job)
+
+
+def test_job_that_always_dies_is_given_up(run: Benchmark, tmp_path: Path) -> None:
+    jobs = [half_job(run)]
+    (outcome,) = run_locally(jobs, AlwaysDies(TINY, str(tmp_path)), 1, 2, lambda: None)
+    assert outcome.state == "failed"
+    assert "its process died 2 times, last with status -9" in outcome.words
+
+
+def test_killed_benchmark_leaves_no_processes_and_goes_on(classes: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "benchmark.py", "-s", str(classes), "-o", str(tmp_path), "--table", "5",
+        "--iterations", "100000", "--max-gaussians", "300", "--holdout-every", "0",
+        "--checkpoint-every", "20",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    folder = ModelFolder(tmp_path / "Toys/Ball-splatpose-default-seed0-views1")
+    checkpoint = folder.root / "model/checkpoint.npz"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while time.monotonic() < deadline:  # its worker follows it and lets go of the folder
+        try:
+            with folder.lock():
+                break
+        except InputError:
+            time.sleep(0.05)
+    else:
+        pytest.fail("the worker outlived its benchmark")
+    assert checkpoint.exists()
+    assert not folder.root.joinpath("results.json").exists()
+
+
+def test_two_runs_do_not_step_on_each_other(run: Benchmark, tmp_path: Path) -> None:
+    job = half_job(run)
+    with ModelFolder(tmp_path / job.id).lock():
+        outcome = Worker(TINY, str(tmp_path))(job)
+    assert outcome.state == "busy"
+    assert not (tmp_path / job.id / "model").exists()
+
+
+def test_broken_class_fails_alone_and_says_why(tmp_path: Path) -> None:
+    job = Job("Gone", str(tmp_path / "Gone"), "padim", 0, 1.0)
+    outcome = Worker(TINY, str(tmp_path))(job)
+    assert outcome.state == "failed"
+    assert "no class 'Gone'" in outcome.words
+
+
+def test_dry_run_lists_and_writes_nothing(classes: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmark.py", "-s", str(classes), "-o", str(tmp_path / "out"),
+               "--seeds", "2", "--steps", "25", "100", "--dry-run"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == [
+        "Ball-splatpose-default-seed0-views1", "to", "do", "auto", "adam25", "adam100", "poses",
+    ]  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ("simplenet",)}, "unknown method 'simplenet': choose from splatpose, padim"),
+        ({"views": (0.0,)}, r"--views must lie in \(0, 1\]"),
+        ({"steps": (0,)}, "--steps must be at least 1"),
+        ({"seeds": 0}, "--seeds must be at least 1"),
+        ({"address": "127.0.0.1:1"}, "add --engine ray"),
+        ({"classes": ("Cat",)}, "no class 'Cat'.*Ball"),
+        ({"source": (Path("nowhere/here"),)}, "no folder nowhere"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    classes: Path, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    config = replace(small(classes, tmp_path), **changes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=words):
+        benchmark(config)
+    assert json.dumps([path.name for path in tmp_path.iterdir()]) == "[]"
