@@ -11,9 +11,11 @@ zig_toolchain() {
         "$VIRTUAL_ENV/bin/python" -m pip install --quiet --disable-pip-version-check ziglang || return 1
     zig_tools="$VIRTUAL_ENV/zig-tools"
     mkdir -p "$zig_tools" || return 1
-    # Build systems want one command without arguments for each tool.
+    zig=$("$VIRTUAL_ENV/bin/python" -c 'import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).parent / "zig")') || return 1
+    # Build systems want one command without arguments for each tool. The program itself is named:
+    # inside pip's isolated build, python does not find the module ziglang.
     for tool in cc c++ ar ranlib; do
-        printf '#!/bin/sh\nexec "%s" -m ziglang %s "$@"\n' "$VIRTUAL_ENV/bin/python" "$tool" \
+        printf '#!/bin/sh\nexec "%s" %s "$@"\n' "$zig" "$tool" \
             > "$zig_tools/zig-$tool" && chmod +x "$zig_tools/zig-$tool" || return 1
     done
     export CC="$zig_tools/zig-cc" CXX="$zig_tools/zig-c++"
