@@ -13,6 +13,8 @@ _DAMPING_START = 1e-3
 _DAMPING_LEAST, _DAMPING_MOST = 1e-7, 1e6
 _ACCEPT, _REJECT = 0.2, 8.0  # factors of the damping after a step that helped, or did not
 _STRETCH, _STRETCH_MOST = 1.6, 5.0  # factor of the stretch after each step in one direction
+_LONGEST = 0.35  # largest step before it is stretched, radians and object radii
+_FARTHEST = 2.5  # by that factor at most may the distance change
 _SAME_WAY = 0.7  # cosine between two steps that counts as one direction
 
 
@@ -72,7 +74,10 @@ def levenberg_marquardt(
         step = _solve(change.T @ current.jtj @ change, change.T @ current.jtr, damping)
         if step is None:
             break
+        step = step * min(1.0, _LONGEST / float(step.abs().max().clamp_min(1e-12)))
         trial_pose = twist_exp(change @ step * stretch) @ pose
+        if not _sensible(trial_pose, start, centre, radius):
+            break
         trial = equations(trial_pose)
         used += 1
         small = float(step.abs().max()) * stretch < tolerance
@@ -88,6 +93,16 @@ def levenberg_marquardt(
             converged = small
             damping *= _REJECT
     return Descent(pose, current.loss, current.jtj, used, converged, tuple(history))
+
+
+def _sensible(pose: Tensor, start: Tensor, centre: Tensor, radius: float) -> bool:
+    """False when the camera flies away or into the object, as it may before a foreign picture.
+
+    The second would also cost seconds, when splats cover the whole frame.
+    """
+    first = float(start[2, :3] @ centre + start[2, 3])
+    depth = float(pose[2, :3] @ centre + pose[2, 3])
+    return max(first / _FARTHEST, radius) < depth < first * _FARTHEST
 
 
 def _aligned(step: Tensor, previous: Tensor) -> bool:
