@@ -6,16 +6,18 @@
 
 namespace splatpose::SPLATPOSE_ISA {
 
-constexpr int BATCH = 256;  // so that a place in the batch fits in a byte
+constexpr int BATCH = 255;    // so that a place in the batch fits in a byte
+constexpr int NOTHING = 255;  // place of a splat that is seen nowhere; fills up the lists
+constexpr int TOGETHER = 4;   // splats whose alphas are computed in step
 
 struct alignas(64) BlendScratch {
   // Falls on after a pixel is closed: what is under the minimum once stays under it.
   float transmittance[BLOCKS * BLOCK_PIXELS];
   float alpha[BLOCKS * BLOCK_PIXELS];
   float channel[GROUP][BLOCKS * BLOCK_PIXELS];
-  Splat splats[BATCH];
-  uint64_t touched[BATCH];
-  uint8_t list[BLOCKS][BATCH];
+  Splat splats[BATCH + 1];
+  uint64_t touched[BATCH + 1];
+  uint8_t list[BLOCKS][BATCH + TOGETHER];
   int length[BLOCKS];
 };
 
@@ -37,7 +39,8 @@ inline void load_batch(const Frame& frame, const TilePlace& place, const Pair* p
   }
 }
 
-// Lists, for every block that is still open, the splats of the batch that may reach it.
+// Lists, for every block that is still open, the splats of the batch that may reach it, and makes
+// the lengths multiples of TOGETHER.
 inline void list_blocks(const Splat* splats, int count, uint64_t open, BlendScratch& s) {
   std::memset(s.length, 0, sizeof(s.length));
   for (int i = 0; i < count; ++i) {
@@ -45,6 +48,11 @@ inline void list_blocks(const Splat* splats, int count, uint64_t open, BlendScra
       const int block = __builtin_ctzll(m);
       s.list[block][s.length[block]++] = static_cast<uint8_t>(i);
     }
+  }
+  s.splats[NOTHING] = Splat{};
+  s.splats[NOTHING].log2_opacity = 2.0f * POWER_MIN;
+  for (int block = 0; block < BLOCKS; ++block) {
+    while (s.length[block] % TOGETHER) s.list[block][s.length[block]++] = NOTHING;
   }
 }
 
@@ -61,20 +69,27 @@ inline bool blend_part(BlendScratch& s, int block, int part) {
   const F least = broadcast(TRANSMITTANCE_MIN);
   Mask free = at_least(t, least);
   const int length = any(free) ? s.length[block] : 0;
-  for (int i = 0; i < length; ++i) {
-    const Splat& g = s.splats[list[i]];
-    const F dx = g.u - column, dy = g.v - row;
-    const F power = log2_alpha(g, dx, row_across(g, dy), row_down(g, dy));
-    const Mask seen = at_least(power, broadcast(POWER_MIN));
-    const F alpha = keep(seen, minimum(exp2(power), broadcast(ALPHA_MAX)));
-    // Also where the splat only closes pixels: backward has to see that, too.
-    if (KEEP) s.touched[list[i]] |= any(both(seen, free)) ? bit : 0;
-    const F before = t;
-    t = before * (1.0f - alpha);  // the only thing that the next splat has to wait for
-    free = at_least(t, least);
-    const F weight = keep(free, alpha * before);
-    alpha_sum += weight;
-    for (int c = 0; c < C; ++c) channel[c] = fma(weight, broadcast(g.channel[c]), channel[c]);
+  for (int i = 0; i < length; i += TOGETHER) {
+    F alpha[TOGETHER];
+    Mask seen[TOGETHER];
+    const Splat* g[TOGETHER];
+    for (int j = 0; j < TOGETHER; ++j) g[j] = s.splats + list[i + j];
+    log2_alphas<TOGETHER>(g, column, row, alpha);
+    for (int j = 0; j < TOGETHER; ++j) seen[j] = at_least(alpha[j], broadcast(POWER_MIN));
+    exp2_of<TOGETHER>(alpha);
+    for (int j = 0; j < TOGETHER; ++j) {
+      alpha[j] = keep(seen[j], minimum(alpha[j], broadcast(ALPHA_MAX)));
+    }
+    for (int j = 0; j < TOGETHER; ++j) {
+      // Also where the splat only closes pixels: backward has to see that, too.
+      if (KEEP) s.touched[list[i + j]] |= any(both(seen[j], free)) ? bit : 0;
+      const F before = t;
+      t = before * (1.0f - alpha[j]);
+      free = at_least(t, least);
+      const F weight = keep(free, alpha[j] * before);
+      alpha_sum += weight;
+      for (int c = 0; c < C; ++c) channel[c] = fma(weight, broadcast(g[j]->channel[c]), channel[c]);
+    }
     if (!any(free)) break;
   }
   store(s.transmittance + at, t);

@@ -149,19 +149,28 @@ SPLATPOSE_INLINE T larger(T a, T b) {
   return a > b ? a : b;
 }
 
-// 2^x to about 2e-7 relative, for -126 < x < 127. The fraction comes from adding and taking away
-// 1.5 * 2^23, which rounds to the nearest integer and leaves it in the low bits; -ffast-math would
-// fold that away.
-SPLATPOSE_INLINE F exp2(F x) {
+// 2^x to about 2e-7 relative, for -126 < x < 127, of U vectors in step. The fraction comes from
+// adding and taking away 1.5 * 2^23, which rounds to the nearest integer and leaves it in the low
+// bits; -ffast-math would fold that away. In step, because a processor looks only so far ahead: one
+// long chain of dependent operations after the other leaves it half idle.
+template <int U>
+SPLATPOSE_INLINE void exp2_of(F* x) {
+  constexpr float polynomial[5] = {0.009675541f, 0.05550713f, 0.2402212f, 0.69314694f, 1.0000001f};
   const F magic = broadcast(12582912.0f);
-  const F shifted = x + magic;
-  const F f = x - (shifted - magic);
-  F y = fma(f, broadcast(0.0013276472f), broadcast(0.009675541f));
-  y = fma(f, y, broadcast(0.05550713f));
-  y = fma(f, y, broadcast(0.2402212f));
-  y = fma(f, y, broadcast(0.69314694f));
-  y = fma(f, y, broadcast(1.0000001f));
-  return (F)((I)y + ((I)shifted << 23));
+  F shifted[U], y[U];
+  for (int j = 0; j < U; ++j) shifted[j] = x[j] + magic;
+  for (int j = 0; j < U; ++j) y[j] = shifted[j] - magic;
+  for (int j = 0; j < U; ++j) x[j] -= y[j];
+  for (int j = 0; j < U; ++j) y[j] = broadcast(0.0013276472f);
+  for (int k = 0; k < 5; ++k) {
+    for (int j = 0; j < U; ++j) y[j] = fma(x[j], y[j], broadcast(polynomial[k]));
+  }
+  for (int j = 0; j < U; ++j) x[j] = (F)((I)y[j] + ((I)shifted[j] << 23));
+}
+
+SPLATPOSE_INLINE F exp2(F x) {
+  exp2_of<1>(&x);
+  return x;
 }
 
 SPLATPOSE_INLINE F exponential(F x) {

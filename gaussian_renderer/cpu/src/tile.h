@@ -123,4 +123,17 @@ SPLATPOSE_INLINE F log2_alpha(const Splat& s, F dx, F across, F down) {
   return fma(fma(broadcast(s.aa), dx, across), dx, down);
 }
 
+// The same for U splats in step.
+template <int U>
+SPLATPOSE_INLINE void log2_alphas(const Splat* const* g, F column, F row, F* power) {
+  F dx[U], dy[U], across[U];
+  for (int j = 0; j < U; ++j) dy[j] = g[j]->v - row;
+  for (int j = 0; j < U; ++j) dx[j] = g[j]->u - column;
+  for (int j = 0; j < U; ++j) across[j] = row_across(*g[j], dy[j]);
+  for (int j = 0; j < U; ++j) power[j] = g[j]->bb * dy[j];
+  for (int j = 0; j < U; ++j) power[j] = fma(power[j], dy[j], broadcast(g[j]->log2_opacity));
+  for (int j = 0; j < U; ++j) across[j] = fma(broadcast(g[j]->aa), dx[j], across[j]);
+  for (int j = 0; j < U; ++j) power[j] = fma(across[j], dx[j], power[j]);
+}
+
 }  // namespace splatpose::SPLATPOSE_ISA
