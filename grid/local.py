@@ -1,17 +1,19 @@
-"""The engine without further packages: processes on this machine, one per job.
+"""The engine without further packages: a pool of processes on this machine.
 
-A process that dies (killed, out of memory) takes nobody with it: its job is tried again, and the
-training goes on from its checkpoint.
+A process that dies (killed, out of memory) takes no other with it, as it would in the pool of the
+standard library: it is replaced, its job is tried again, and the training goes on from its
+checkpoint.
 """
 
+import contextlib
 import multiprocessing
 import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import NamedTuple
 
 from .jobs import Job
 from .work import Outcome, Worker
@@ -20,10 +22,13 @@ TICK = 2.0  # seconds between two looks at what is going on
 _CONTEXT = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
 
 
-class _Running(NamedTuple):
-    job: Job
+@dataclass
+class _Lane:
+    """A process, the line to it, and the job that it has been given."""
+
     process: SpawnProcess
-    receiver: Connection
+    line: Connection
+    job: Job | None = None
 
 
 def run_locally(
@@ -35,47 +40,54 @@ def run_locally(
 ) -> Iterator[Outcome]:
     """Runs the jobs and yields how each ended, in the order of their ends."""
     waiting, tries = deque(jobs), Counter[str]()
-    running: list[_Running] = []
+    lanes = [_open_lane(worker) for _ in range(min(workers, len(jobs)))]
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                tries[waiting[0].id] += 1
-                running.append(_start(waiting.popleft(), worker))
-            wait([one.process.sentinel for one in running], TICK)
-            for one in [one for one in running if not one.process.is_alive()]:
-                running.remove(one)
-                outcome = _outcome(one)
-                if outcome is not None:
-                    yield outcome
-                elif tries[one.job.id] < attempts:
-                    waiting.append(one.job)
-                else:
-                    yield _given_up(one, tries[one.job.id])
+        while waiting or any(lane.job for lane in lanes):
+            for lane in lanes:
+                if waiting and lane.job is None:
+                    lane.job = waiting.popleft()
+                    tries[lane.job.id] += 1
+                    with contextlib.suppress(OSError):  # died while idle: found below
+                        lane.line.send(lane.job)
+            ready = wait([lane.line for lane in lanes if lane.job], TICK)
+            for number, lane in enumerate(lanes):
+                if lane.job is None or lane.line not in ready:
+                    continue
+                job, lane.job = lane.job, None
+                try:
+                    yield lane.line.recv()
+                except (EOFError, OSError):  # the process died without a word
+                    lanes[number] = _open_lane(worker)
+                    if tries[job.id] < attempts:
+                        waiting.append(job)
+                    else:
+                        yield _given_up(job, lane, tries[job.id])
             tick()
-    finally:  # an interrupt, or a consumer that stops: nothing is left behind
-        for one in running:
-            one.process.terminate()
-        for one in running:
-            one.process.join()
+    finally:  # the end, an interrupt, or a consumer that stops: nothing is left behind
+        for lane in lanes:
+            lane.process.terminate()
+        for lane in lanes:
+            lane.process.join()
 
 
-def _start(job: Job, worker: Worker) -> _Running:
-    receiver, sender = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_child, args=(worker, job, sender), name=job.id, daemon=True)
+def _open_lane(worker: Worker) -> _Lane:
+    ours, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=_serve, args=(worker, theirs), daemon=True)
     process.start()
-    sender.close()  # the child holds the only end, so that its death can be read
-    return _Running(job, process, receiver)
+    theirs.close()  # the child holds the only end, so that its death can be read
+    return _Lane(process, ours)
 
 
-def _child(worker: Worker, job: Job, sender: Connection) -> None:
-    """What runs in the process; it ends with its parent, however that one dies."""
+def _serve(worker: Worker, line: Connection) -> None:
+    """What runs in a process; it ends with its parent, however that one dies."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     try:
-        sender.send(worker(job))
-    except KeyboardInterrupt:  # Ctrl-C reaches the whole group; the parent says the words
-        os._exit(130)
+        while True:
+            line.send(worker(line.recv()))
+    except (EOFError, KeyboardInterrupt):  # Ctrl-C reaches the whole group; the parent says why
+        os._exit(1)
 
 
 def _end_with(sentinel: int) -> None:
@@ -83,15 +95,7 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _outcome(one: _Running) -> Outcome | None:
-    """What the process sent before its end; None when it died without a word."""
-    with one.receiver:
-        try:
-            return one.receiver.recv() if one.receiver.poll() else None
-        except EOFError:
-            return None
-
-
-def _given_up(one: _Running, tries: int) -> Outcome:
-    words = f"its process died {tries} times, last with status {one.process.exitcode}"
-    return Outcome(one.job.id, "failed", words=words)
+def _given_up(job: Job, lane: _Lane, tries: int) -> Outcome:
+    lane.process.join()
+    words = f"its process died {tries} times, last with status {lane.process.exitcode}"
+    return Outcome(job.id, "failed", words=words)

@@ -11,7 +11,7 @@ from grid.jobs import Job, Settings
 from grid.work import Outcome, Worker
 
 TINY = Settings(
-    iterations=150, max_gaussians=300, holdout_every=0, checkpoint_every=20, resolution=400,
+    iterations=60, max_gaussians=300, holdout_every=0, checkpoint_every=20, resolution=400,
     matcher="classical", features="rgb", weights=None, backend="auto", device="cpu", threads=1,
     keep_maps=False,
 )  # fmt: skip
