@@ -80,7 +80,7 @@ class OutputFolder:
         if summary["kinds"]:
             tables["Per kind of defect"] = summary["kinds"]
         if "pose" in summary:
-            tables["Pose error"] = {"": summary["pose"]}
+            tables["Pose error"] = _pose_table(summary["pose"])
         figures = {
             "image AUROC": summary["image_auroc"],
             "pixel AUROC": summary["pixel_auroc"],
@@ -97,6 +97,17 @@ class OutputFolder:
             settings=document["settings"],
             remarks=remarks,
         )
+
+
+def _pose_table(pose: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The pose errors as rows and columns of the report."""
+    figures = ("median", "mean", "max")
+    return {
+        "rotation, degrees": {figure: pose[f"rotation_deg_{figure}"] for figure in figures},
+        "translation, world units": {figure: pose[f"translation_{figure}"] for figure in figures},
+        "images within 1 degree": {"number": pose["n_within_1deg"]},
+        "and within 0.02 units": {"number": pose["n_within_1deg_and_0.02"]},
+    }
 
 
 def _table(entries: list[dict[str, Any]]) -> str:
