@@ -9,6 +9,8 @@ from gaussian_renderer import render
 from pose_estimation.templates import fibonacci_sphere, look_at
 from scene import Camera, Gaussians
 
+torch.set_num_threads(1)  # everything here is tiny: a second thread only gets in the way
+
 WHITE = torch.ones(3)
 SIZE = 64
 
