@@ -65,7 +65,9 @@ def run_locally(
             tick()
     finally:  # the end, an interrupt, or a consumer that stops: nothing is left behind
         for lane in lanes:
-            lane.process.terminate()
+            lane.line.close()
+            if lane.job is not None:
+                lane.process.terminate()
         for lane in lanes:
             lane.process.join()
 
@@ -86,8 +88,10 @@ def _serve(worker: Worker, line: Connection) -> None:
     try:
         while True:
             line.send(worker(line.recv()))
-    except (EOFError, KeyboardInterrupt):  # Ctrl-C reaches the whole group; the parent says why
-        os._exit(1)
+    except EOFError:  # no more jobs
+        return
+    except KeyboardInterrupt:  # Ctrl-C reaches the whole group; the parent says the words
+        os._exit(130)
 
 
 def _end_with(sentinel: int) -> None:

@@ -130,7 +130,6 @@ def _notes(records: Sequence[Record]) -> list[str]:
         if seeds > 1
         else "One seed: no standard deviation."
     ]
-    notes += sorted({_iterations(record) for record in records if record.job.preset is not None})
     remarks = {}
     for record in records:
         if record.own is not None:
@@ -151,14 +150,15 @@ def _iterations(record: Record) -> str:
 
 
 def provenance_notes(records: Sequence[Record]) -> list[str]:
-    """Hardware and commit of the jobs."""
+    """Length of the trainings, hardware and commit of the jobs."""
     lines = {
         f"{r.results['hardware']['gpu'] or r.results['hardware']['cpu']}, "
         f"{r.results['hardware']['cores']} cores, {r.results['settings']['threads']} thread(s) "
         f"a job, commit {_short(r.results['commit'])}"
         for r in records
     }
-    return sorted(f"Run on: {line}." for line in lines)
+    iterations = {_iterations(record) for record in records if record.job.preset is not None}
+    return sorted(iterations) + sorted(f"Run on: {line}." for line in lines)
 
 
 def _short(commit: str | None) -> str:
