@@ -41,7 +41,7 @@ def run(config: Config) -> dict[str, Any]:
         photometric_loss_reference(image, target).backward()
 
     times = interleave({"fused": fused, "convolutions": convolutions}, config.repeats)
-    ratio = min(times["convolutions"]) / min(times["fused"])
+    ratio = min(times["convolutions"].cpu) / min(times["fused"].cpu)
     return {
         "machine": machine(config.threads),
         "workload": {"shape": list(shape)},

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.common import interleave, machine, peak_memory_mib, report, summary
+from benchmarks.common import interleave, machine, peak_memory_mib, report, spread, summary
 from gaussian_renderer import photometric_loss, render
 from gaussian_renderer.cpu import AdamGroup, fused_adam
 from gaussian_renderer.cpu.rasteriser import saved_state
@@ -122,16 +122,16 @@ def run(config: Config) -> dict[str, Any]:
     for name in ("inference", "inference_with_depth"):
         figures[name]["frames_per_second"] = round(1e3 / figures[name]["min_ms"], 1)
     for stage, values in zip(STAGES, zip(*work.stages, strict=True), strict=True):
-        figures[f"stage_{stage}"] = summary(list(values))
-    both = figures["forward_backward"]["min_ms"]
+        figures[f"stage_{stage}"] = spread(list(values))
+    both = figures["forward_backward"]["min_cpu_ms"]
     ratios = {"normal_equations_to_forward_backward":
-              round(figures["normal_equations"]["min_ms"] / both, 2)}  # fmt: skip
+              round(figures["normal_equations"]["min_cpu_ms"] / both, 2)}  # fmt: skip
     if config.reference_repeats:
         slow = interleave(
             {"reference": lambda: work.forward_backward("reference")}, config.reference_repeats
         )
         figures["reference_forward_backward"] = summary(slow["reference"])
-        ratios["reference_to_cpu"] = round(min(slow["reference"]) / both, 1)
+        ratios["reference_to_cpu"] = round(min(slow["reference"].cpu) / both, 1)
     return {
         "machine": machine(config.threads),
         "workload": {
