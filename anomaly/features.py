@@ -40,16 +40,16 @@ def make_features(
     weights are asked for and cannot be had.
     """
     if name == "rgb":
-        return RgbFeatures(), "rgb features, as asked for"
+        return RgbFeatures(), "rgb features"
     if name == "classical":
-        return ClassicalFeatures(), "classical features, as asked for"
+        return ClassicalFeatures(), "classical features (they need no weights)"
     if name not in FEATURES:
         raise ValueError(f"unknown features '{name}': choose one of {', '.join(FEATURES)}")
     from . import efficientnet
 
     if name == "efficientnet_b4":
         network = efficientnet.load_efficientnet(weights_dir, device)
-        return network, "efficientnet_b4 features, as asked for"
+        return network, "efficientnet_b4 features"
     path = efficientnet.weights_path(weights_dir)
     if path.is_file():
         network = efficientnet.load_efficientnet(weights_dir, device)
