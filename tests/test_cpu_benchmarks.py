@@ -1,0 +1,50 @@
+"""The benchmarks run from end to end on a tiny scene and write what they promise."""
+
+import json
+from pathlib import Path
+
+from cpu_scenes import camera, cloud
+
+from benchmarks import loss, rasteriser
+from scene import save_ply
+
+
+def test_rasteriser_benchmark_writes_its_figures(tmp_path: Path) -> None:
+    view = camera(40, 36)
+    save_ply(cloud(60), tmp_path / "scene.ply")
+    (tmp_path / "camera.json").write_text(
+        json.dumps(
+            {
+                "world_to_camera": view.world_to_camera.tolist(),
+                "fx": view.fx,
+                "width": view.width,
+                "height": view.height,
+            }
+        )
+    )
+    rasteriser.main(
+        rasteriser.Config(
+            tmp_path / "scene.ply", tmp_path / "camera.json", repeats=2, json=tmp_path / "out.json"
+        )
+    )
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["workload"]["gaussians"] == 60
+    assert {"cpu", "commit", "instruction_set", "threads"} <= result["machine"].keys()
+    for name in ("inference", "forward_backward", "training_iteration", "stage_blend"):
+        assert result["figures"][name]["min_ms"] > 0
+    assert result["ratios"]["reference_to_cpu"] > 1
+    assert result["peak_memory_mib"] > 10
+
+
+def test_camera_can_be_resized(tmp_path: Path) -> None:
+    path = tmp_path / "camera.json"
+    path.write_text('{"world_to_camera": [], "fx": 50, "width": 40, "height": 20}')
+    resized = rasteriser.read_camera(path, 80)
+    assert (resized.width, resized.height, resized.fx) == (80, 40, 100)
+
+
+def test_loss_benchmark_writes_its_figures(tmp_path: Path) -> None:
+    loss.main(loss.Config(size=32, repeats=2, json=tmp_path / "out.json"))
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["figures"]["fused"]["min_ms"] > 0
+    assert result["ratios"]["convolutions_to_fused"] > 0
