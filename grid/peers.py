@@ -28,6 +28,7 @@ _CHANNELS = 100  # PaDiM keeps so many channels, drawn at random
 _RIDGE = 0.01  # PaDiM: added to the covariance
 _CORESET = 0.01  # PatchCore: share of the patches that is remembered
 _PROJECTED = 64  # PatchCore: dimensions in which the coreset is picked
+_CANDIDATES = 100_000  # PatchCore: patches that the coreset is picked from
 _LEAST, _MOST = 64, 2000  # PatchCore: limits of the number of patches that is remembered
 
 
@@ -69,6 +70,7 @@ def fit_patchcore(train: Tensor, seed: int) -> Judge:  # train [B, C, h, w]
 
     patches = train.permute(0, 2, 3, 1).flatten(0, 2)  # [B * h * w, C]
     count = min(_MOST, max(_LEAST, round(_CORESET * len(patches))))
+    patches = patches[_drawn(len(patches), _CANDIDATES, seed)]
     chosen = coreset(patches, count, seed)
     memory = NearestNeighbors(n_neighbors=1).fit(patches[chosen].numpy())
 
@@ -192,6 +194,6 @@ def _mask(path: Any, camera: Camera) -> NDArray | None:
 
 
 def _drawn(total: int, count: int, seed: int) -> Tensor:
-    """Indices of `count` of `total` channels, in order."""
+    """`count` of `total` indices (all, if there are fewer), in order."""
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     return order[:count].sort().values

@@ -61,6 +61,8 @@ class Progress:
 def stage(folder: Path) -> str:
     """What a job is doing, in words."""
     model = folder / "model"
+    if not model.is_dir():
+        return "at work"
     if not (model / "config.json").is_file():
         lines = _lines(model / "metrics.jsonl")
         return f"training, iteration {json.loads(lines[-1])['iteration']}" if lines else "starting"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmark_workers import TINY, AlwaysDies, KilledOnce
-from captures import write_mad
+from captures import write_blender, write_mad
 
 from benchmark import Benchmark, BenchmarkConfig, benchmark
 from grid import local
@@ -218,3 +218,13 @@ def test_wrong_settings_are_refused(
     with pytest.raises(InputError, match=words):
         benchmark(config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_blender_scene_is_measured_on_its_test_split(tmp_path: Path) -> None:
+    source = write_blender(tmp_path / "scene", views=12, queries=2)
+    job = Job("scene", str(source), "splatpose-default", 0, 1.0, poses=True)
+    assert Worker(TINY, str(tmp_path))(job).state == "done"
+    poses = read_json(tmp_path / job.id / "poses.json")
+    assert poses["summary"]["split"] == "test split"
+    assert [image["name"] for image in poses["images"]] == ["r_0", "r_1"]
+    assert job.is_finished(tmp_path)
