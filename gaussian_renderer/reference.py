@@ -130,7 +130,8 @@ def rasterise(
     stacked = torch.cat(rows, dim=1)  # [F + 1, H, W]
     alpha = stacked[-1]
     image = stacked[: background.shape[0]] + (1 - alpha) * background[:, None, None]
-    return image, alpha, stacked[-2] if with_depth else None, _radii(projected, len(gaussians))
+    radii = _radii(projected, camera, len(gaussians))
+    return image, alpha, stacked[-2] if with_depth else None, radii
 
 
 def _tile(projected: Projected, channels: Tensor, camera: Camera, left: int, top: int) -> Tensor:
@@ -148,8 +149,12 @@ def _tile(projected: Projected, channels: Tensor, camera: Camera, left: int, top
     return torch.cat([blended, alpha[:, None]], dim=1).T.reshape(-1, height, width)
 
 
-def _radii(projected: Projected, count: int) -> Tensor:
-    """Half the longer side of each drawn Gaussian's rectangle, [N] int32 px."""
+def _radii(projected: Projected, camera: Camera, count: int) -> Tensor:
+    """Half the longer side of each Gaussian's rectangle, [N] int32 px; 0 beside the image."""
     radii = torch.zeros(count, dtype=torch.int32, device=projected.means.device)
-    longest = projected.half_extents.max(dim=1).values.ceil().to(torch.int32)
-    return radii.index_put((projected.index,), longest.clamp_min(1))
+    longest = projected.half_extents.max(dim=1).values.ceil().to(torch.int32).clamp_min(1)
+    size = projected.means.new_tensor([camera.width, camera.height])
+    low = projected.means.detach() - projected.half_extents
+    high = projected.means.detach() + projected.half_extents
+    on_image = ((high >= 0) & (low <= size)).all(dim=1)
+    return radii.index_put((projected.index,), longest * on_image)
