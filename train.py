@@ -31,6 +31,9 @@ from scene import (
     write_json,
 )
 
+# Settings that a user may give and that the preset gives otherwise.
+_FROM_PRESET = ("iterations", "sh_degree", "max_gaussians", "holdout_every")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -73,8 +76,7 @@ class TrainConfig:
         Raises InputError for values out of range.
         """
         preset = TRAINING[self.preset]
-        names = ("iterations", "sh_degree", "max_gaussians", "holdout_every")
-        values = {name: getattr(preset, name) for name in names if getattr(self, name) is None}
+        values = {n: getattr(preset, n) for n in _FROM_PRESET if getattr(self, n) is None}
         config = replace(self, model=self.folder, **values)
         _check(config)
         return config
@@ -85,11 +87,8 @@ class TrainConfig:
         return self.model or Path("out") / self.source.resolve().name
 
     def recipe(self) -> TrainingPreset:
-        """The preset with the values given by the user in place of its own."""
-        preset = TRAINING[self.preset]
-        names = ("iterations", "sh_degree", "max_gaussians", "holdout_every")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(preset, **given)
+        """The preset with the values of a resolved configuration in place of its own."""
+        return replace(TRAINING[self.preset], **{n: getattr(self, n) for n in _FROM_PRESET})
 
     def as_json(self) -> dict[str, Any]:
         """The configuration as JSON values, the source as an absolute path."""
@@ -101,8 +100,7 @@ class TrainConfig:
 
 
 # What decides the result; a run resumes, or is found finished, only if these are the same.
-_IDENTITY = ("preset", "iterations", "sh_degree", "max_gaussians", "holdout_every",
-             "views_fraction", "resolution", "seed", "source")  # fmt: skip
+_IDENTITY = ("preset", *_FROM_PRESET, "views_fraction", "resolution", "seed", "source")
 
 
 def train(config: TrainConfig) -> Path:
@@ -158,6 +156,7 @@ def train(config: TrainConfig) -> Path:
 
 
 def _check(config: TrainConfig) -> None:
+    """Raises InputError for the first value that is out of range."""
     if config.iterations is not None and config.iterations < 1:
         raise InputError(f"--iterations must be at least 1, not {config.iterations}")
     if config.sh_degree not in (0, 1, 2, 3):

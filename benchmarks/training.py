@@ -82,6 +82,7 @@ def _train(
     points: list[dict[str, float | str | None]] = []
 
     def observe(iteration: int, gaussians: Gaussians, seconds: float) -> None:
+        """Adds a point where the curve wants one."""
         is_last = iteration == preset.iterations
         if not is_last and (name == "default" or iteration % config.observe_every):
             return

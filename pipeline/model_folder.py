@@ -96,7 +96,8 @@ class ModelFolder:
 
         Lines of iterations after `iteration` are dropped first: a resumed run writes them again.
         """
-        lines = self.metrics_path.read_text().splitlines() if iteration else []
+        resumes = iteration > 0 and self.metrics_path.is_file()
+        lines = self.metrics_path.read_text().splitlines() if resumes else []
         kept = [line for line in lines if _iteration_of(line) <= iteration]
         with atomic_write(self.metrics_path, "w") as file:
             file.writelines(line + "\n" for line in kept)

@@ -100,7 +100,7 @@ def optimise(
                     if observe is not None:
                         observe(iteration, state.gaussians.detach(), spent)
                         started = time.monotonic() - spent
-            if iteration % run.checkpoint_every == 0 and iteration < total:
+            if iteration % run.checkpoint_every == 0 or iteration == total:
                 state.seconds = time.monotonic() - started
                 save_checkpoint(state, folder.checkpoint_path)
     return state.gaussians.detach(), time.monotonic() - started

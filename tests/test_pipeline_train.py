@@ -100,6 +100,26 @@ def test_killed_run_resumes_to_the_same_result(capture: Path, tmp_path: Path) ->
     assert numbers == sorted(set(numbers))
 
 
+def test_run_killed_after_the_last_iteration_only_calibrates(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = small(capture, tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setattr("train.calibrate", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    folder = ModelFolder(tmp_path / "model")
+    assert not folder.is_finished()
+    trained = point_cloud(folder.root)
+    folder.metrics_path.unlink()  # a lost log must not stop the run either
+    train(config)
+    assert folder.is_finished()
+    assert point_cloud(folder.root) == trained
+
+
 def test_finished_run_is_not_repeated_nor_overwritten(capture: Path, tmp_path: Path) -> None:
     model = train(small(capture, tmp_path / "model"))
     written = ModelFolder(model).config_path.stat().st_mtime_ns
