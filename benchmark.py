@@ -5,6 +5,7 @@
     python benchmark.py -s MAD-Sim --classes Gorilla Cat --methods splatpose patchcore padim
     python benchmark.py --table 4 -s nerf_synthetic/lego data/brick_dog
     python benchmark.py -s MAD-Sim --engine ray --address 10.0.0.1:6379
+    python benchmark.py -s MAD-Sim --engine slurm --slurm partition=gpu --gpus 1
 
 Writes out/benchmark/<name>/tables/. What is finished is never run again: give the same command, or
 one with a larger grid, and it goes on (docs/benchmarks.md).
@@ -19,9 +20,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from grid.jobs import PEERS, Axes, Job, Settings, claim_folder, find_sources, plan
+from grid.folder import claim_folder, only_one
+from grid.jobs import PEERS, Axes, Job, Settings, find_sources, plan
 from grid.local import run_locally
 from grid.on_ray import run_on_ray
+from grid.on_slurm import run_on_slurm
 from grid.progress import Progress
 from grid.report import write_report
 from grid.work import Outcome, Worker
@@ -81,14 +84,16 @@ class BenchmarkConfig:
     keep_maps: bool = False
     """Keep the anomaly maps and overlays of every job (many gigabytes)."""
 
-    engine: Literal["local", "ray"] = "local"
-    """Processes on this machine, or Ray."""
+    engine: Literal["local", "ray", "slurm"] = "local"
+    """Processes on this machine, Ray, or Slurm."""
     address: str | None = None
     """Address of a Ray cluster; default: one is started on this machine."""
+    slurm: tuple[str, ...] = ()
+    """Options of sbatch as name=value: partition=gpu time=480 (minutes)."""
     workers: int | None = None
-    """Local: jobs at a time; default: cores / threads."""
+    """Jobs at a time; default: cores / threads (local), as the cluster likes (Slurm)."""
     gpus: float = 0
-    """Ray: GPUs that a job needs; 0.5 puts two jobs on one."""
+    """Ray, Slurm: GPUs that a job needs; with Ray, 0.5 puts two jobs on one."""
     attempts: int = 3
     """How often a job is tried whose process dies."""
 
@@ -146,12 +151,15 @@ def benchmark(config: BenchmarkConfig) -> Benchmark:
     claim_folder(root, settings)
     missing = [job for job in jobs if not job.is_finished(root)]
     print(f"{len(jobs)} jobs, {len(jobs) - len(missing)} finished before; folder: {root}")
-    progress = Progress(missing, root)
-    for outcome in _outcomes(config, missing, Worker(settings, str(root)), progress):
-        progress.add(outcome)
-    if missing:
-        print(progress.summary())
-    write_report(jobs, root, axes.steps)
+    progress = Progress(jobs, missing, root)
+    try:
+        for outcome in _outcomes(config, missing, Worker(settings, str(root)), progress):
+            progress.add(outcome)
+    finally:  # after Ctrl-C as well: the tables show what there is
+        if missing:
+            progress.close()
+        with only_one(root):
+            write_report(jobs, root, axes.steps)
     return Benchmark(root, jobs, progress.ended)
 
 
@@ -162,6 +170,10 @@ def _outcomes(
         return iter(())
     if config.engine == "ray":
         return run_on_ray(jobs, worker, config.address, config.gpus, config.attempts, progress.tick)
+    if config.engine == "slurm":
+        return run_on_slurm(
+            jobs, worker, config.slurm, config.gpus, config.workers, config.attempts, progress.tick
+        )
     workers = config.workers or max(1, _cores() // config.threads)
     return run_locally(jobs, worker, workers, config.attempts, progress.tick)
 
@@ -179,6 +191,8 @@ def _check(config: BenchmarkConfig) -> None:
         raise InputError("--steps must be at least 1")
     if config.address is not None and config.engine != "ray":
         raise InputError("--address is the address of a Ray cluster: add --engine ray")
+    if config.slurm and config.engine != "slurm":
+        raise InputError("--slurm are options of sbatch: add --engine slurm")
 
 
 def _methods(config: BenchmarkConfig) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """What a benchmark consists of: jobs as plain data, and what is left of them on disk."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.presets import DETECTION, TRAINING
-from scene import InputError, read_capture, read_json, write_json
+from scene import InputError, read_capture, read_json
 from scene.readers.folders import class_name, find_capture_folder, folders_in
 
 PEERS = ("padim", "patchcore", "mahalanobis")
@@ -32,10 +32,6 @@ class Settings:
     device: str
     threads: int
     keep_maps: bool
-
-
-# May change between two runs of one benchmark: none of them changes a figure over images.
-_FREE = ("threads", "keep_maps", "weights", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,19 @@ class Job:
         return None
 
     def is_finished(self, root: Path) -> bool:
-        """Whether the folder of the benchmark holds everything that this job is to measure."""
+        """Whether the folder of the benchmark holds everything that this job is to measure.
+
+        Raises InputError when what it holds was measured on other data of the same name.
+        """
         path = results_path(self, root)
         if not path.is_file():
             return False
         found = read_json(path)
+        if found["job"]["source"] != self.source:
+            raise InputError(
+                f"'{path}' was measured on {found['job']['source']}, not on {self.source}: choose "
+                "another --name"
+            )
         wanted = {variant.name for variant in self.variants} or set(found["detections"])
         return wanted <= set(found["detections"]) and not (self.poses and found["poses"] is None)
 
@@ -175,22 +179,3 @@ def find_sources(folders: tuple[Path, ...], classes: tuple[str, ...]) -> tuple[P
 def _is_capture(folder: Path) -> bool:
     marks = ("transforms.json", "transforms_train.json", "sparse")
     return any((folder / mark).exists() for mark in marks)
-
-
-def claim_folder(root: Path, settings: Settings) -> None:
-    """Writes the settings into a new benchmark, or holds them against those of an old one.
-
-    The axes of a benchmark may grow from run to run, its settings may not change.
-    Raises InputError when they differ.
-    """
-    path, ours = root / "settings.json", asdict(settings)
-    if not path.is_file():
-        write_json(path, ours)
-        return
-    stored: dict[str, Any] = read_json(path)
-    for name, value in ours.items():
-        if name not in _FREE and stored.get(name) != value:
-            raise InputError(
-                f"'{root}' was begun with other settings ({name}: {stored.get(name)}, now {value}):"
-                " choose another --name"
-            )

@@ -1,4 +1,4 @@
-"""The engine for clusters: Ray (optional: pip install ray).
+"""The engine for clusters: Ray (optional: pip install .[ray]).
 
 All machines must see the code, the captures and the output folder under the same paths.
 """
@@ -7,12 +7,11 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.model_folder import CODE
 from scene import InputError
 
 from .jobs import Job
 from .local import TICK
-from .work import Outcome, Worker
+from .work import Outcome, Worker, code_path
 
 _LOOPBACK = ("127.", "localhost")
 # Ray listens on the loopback interface alone when this is 0. The name is from Windows and macOS,
@@ -39,7 +38,7 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise InputError(
-            "--engine ray needs the package ray: pip install ray, or leave --engine out"
+            "--engine ray needs the package ray: pip install .[ray], or leave --engine out"
         ) from error
     _connect(address)
     threads = worker.settings.threads
@@ -73,9 +72,7 @@ def _connect(address: str | None) -> None:
 
     if address is not None:
         _knock(address)
-    # Paths of this checkout for workers that are started elsewhere.
-    paths = [str(CODE), os.environ.get("PYTHONPATH", "")]
-    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
+    environment = {"env_vars": {"PYTHONPATH": code_path()}}
     place = {"include_dashboard": False} if address is None else {"address": address}
     try:
         ray.init(**place, runtime_env=environment, log_to_driver=False, logging_level="warning")

@@ -7,13 +7,14 @@ import shutil
 import time
 import traceback
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from detect import DetectConfig, detect
-from pipeline.model_folder import ModelFolder, provenance
+from pipeline.model_folder import CODE, ModelFolder, provenance
 from scene import InputError, read_json, write_json
 from train import TrainConfig, train
 
@@ -49,7 +50,8 @@ class Worker:
                 return Outcome(job.id, "busy", words=str(error))
             if job.is_finished(root):  # perhaps by a run that ended a moment ago
                 return Outcome(job.id, "had been done")
-            log = stack.enter_context(open(root / job.id / "log.txt", "a", encoding="utf-8"))
+            log = stack.enter_context(open(log_path(job, root), "a", encoding="utf-8"))
+            print(f"begun at {datetime.now():%Y-%m-%d %H:%M:%S}", file=log, flush=True)
             stack.enter_context(contextlib.redirect_stdout(log))
             stack.enter_context(contextlib.redirect_stderr(log))
             try:
@@ -58,9 +60,19 @@ class Worker:
                 return Outcome(job.id, "failed", words=str(error))
             except Exception as error:  # one broken class must not end a night's run
                 traceback.print_exc()
-                words = f"{type(error).__name__}: {error} (see {root / job.id / 'log.txt'})"
+                words = f"{type(error).__name__}: {error} (see {log_path(job, root)})"
                 return Outcome(job.id, "failed", words=words)
         return Outcome(job.id, "done", time.monotonic() - started)
+
+
+def log_path(job: Job, root: Path) -> Path:
+    """What a job has said."""
+    return root / job.id / "log.txt"
+
+
+def code_path() -> str:
+    """PYTHONPATH with which processes that others start find this checkout."""
+    return os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH", "")]))
 
 
 def _measure(job: Job, settings: Settings, root: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The same jobs on a Ray cluster of this machine: a head and two workers, one of them killed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ TESTS = Path(__file__).parent
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without CPUs and two machines with one each, on the loopback interface alone."""
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as grid/on_ray.py does
-    pytest.importorskip("ray", reason="Ray is an optional extra: pip install ray")
+    pytest.importorskip("ray", reason="Ray is an optional extra: pip install .[ray]")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -51,7 +52,7 @@ def test_cluster_loses_nothing_and_agrees_with_local_processes(
     here, there = tmp_path / "here", tmp_path / "there"
     for job in jobs:
         assert Worker(TINY, str(here))(job).state == "done"
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))  # for the worker that dies
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)  # for the worker that dies
     worker = KilledOnce(TINY, str(there))
     outcomes = list(run_on_ray(jobs, worker, cluster.address, 0, 3, lambda: None))
     ends = sorted((outcome.id, outcome.state, outcome.words) for outcome in outcomes)
@@ -68,7 +69,7 @@ def test_cluster_loses_nothing_and_agrees_with_local_processes(
 
 
 def test_missing_cluster_is_one_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is an optional extra: pip install ray")
+    pytest.importorskip("ray", reason="Ray is an optional extra: pip install .[ray]")
     worker = Worker(TINY, str(tmp_path))
     with pytest.raises(InputError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
         list(run_on_ray(small_jobs(tmp_path)[:1], worker, "127.0.0.1:1", 0, 1, lambda: None))
@@ -77,5 +78,5 @@ def test_missing_cluster_is_one_sentence(tmp_path: Path) -> None:
 def test_without_ray_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     worker = Worker(TINY, str(tmp_path))
-    with pytest.raises(InputError, match="pip install ray"):
+    with pytest.raises(InputError, match=r"pip install \.\[ray\]"):
         list(run_on_ray([], worker, None, 0, 1, lambda: None))

@@ -126,6 +126,31 @@ def test_other_settings_need_another_name(run: Benchmark, classes: Path) -> None
         benchmark(replace(small(classes, run.root.parent), iterations=7))
 
 
+def test_other_data_of_the_same_name_is_refused(run: Benchmark, tmp_path: Path) -> None:
+    job = replace(half_job(run), source=str(tmp_path / "01Ball"))
+    with pytest.raises(InputError, match="was measured on .*01Ball, not on .*choose another"):
+        job.is_finished(run.root)
+
+
+def test_interrupted_benchmark_leaves_the_tables_of_what_is_done(
+    run: Benchmark, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "Toys"
+    for name in ("settings.json", half_job(run).id):
+        shutil.copytree(run.root / name, root / name) if "-" in name else shutil.copy(
+            run.root / name, root.mkdir() or root / name
+        )
+
+    def interrupted(*_: object) -> Iterator[Outcome]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("benchmark.run_locally", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(small(classes, tmp_path))
+    assert "1 of 5 jobs" in (root / "tables/README.md").read_text()
+
+
 def test_killed_worker_loses_nothing(
     run: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,9 @@ from benchmark_workers import TINY
 from captures import write_blender, write_mad
 
 from grid import paper
+from grid.folder import claim_folder
 from grid.further_tables import draw_figure_3, figure_3, hours, table_4
-from grid.jobs import Axes, Job, claim_folder, find_sources, plan
+from grid.jobs import Axes, Job, find_sources, plan
 from grid.poses import summarise
 from grid.records import Record, mean_over_classes, score_of
 from grid.table import Column, Spread, Table, as_json, comma_separated, latex, markdown, spread
