@@ -49,7 +49,7 @@ class BenchmarkConfig:
     preset: tuple[Literal["default", "paper"], ...] = ("default",)
     """Presets of our method."""
     methods: tuple[str, ...] = ("splatpose",)
-    """splatpose, padim, patchcore, mahalanobis."""
+    """splatpose, padim, patchcore, mahalanobis, anomalib-patchcore and others of anomalib."""
     table: tuple[Literal[1, 2, 3, 4, 5], ...] = ()
     """Measure only what these tables need; default: all of them."""
     name: str | None = None

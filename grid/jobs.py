@@ -8,7 +8,11 @@ from pipeline.presets import DETECTION, TRAINING
 from scene import InputError, read_capture, read_json
 from scene.readers.folders import class_name, find_capture_folder, folders_in
 
-PEERS = ("padim", "patchcore", "mahalanobis")
+ANOMALIB = "anomalib-"  # before the name that anomalib gives a model
+_ANOMALIB_MODELS = (
+    "padim", "patchcore", "reverse_distillation", "cfa", "stfpm", "cflow", "csflow", "draem",
+)  # fmt: skip
+PEERS = ("padim", "patchcore", "mahalanobis", *(ANOMALIB + name for name in _ANOMALIB_MODELS))
 PAPER_STEPS = 175
 POSES_HOLDOUT = (
     10  # every n-th train view is kept out where Table 4 needs it and the preset does not

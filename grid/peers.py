@@ -6,6 +6,7 @@ Sources: PaDiM (Defard et al. 2021), PatchCore (Roth et al. 2022), Mahalanobis (
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,7 +147,7 @@ def _describe_views(
     capture: Capture, views: Sequence[View], describe: PatchFeatures, device: torch.device
 ) -> Tensor:
     """Descriptors of the train views, [B, C, h, w] on the CPU."""
-    images = (_read(capture, view.image_path, view.camera) for view in views)
+    images = (read_picture(capture, view.image_path) for view in views)
     return torch.stack([describe(image.to(device)).cpu() for image in images])
 
 
@@ -155,23 +156,33 @@ def _test(
 ) -> dict[str, Any]:
     """Figures over the queries, and the median seconds per image."""
     camera = capture.views[0].camera
-    scores, maps, masks, seconds = [], [], [], []
+    scores, maps, seconds = [], [], []
     for query in tqdm(capture.queries, unit="image"):
         started = time.perf_counter()
-        image = _read(capture, query.image_path, camera)
+        image = read_picture(capture, query.image_path)
         found = judge(describe(image.to(device)).cpu())
         if found.anomaly_map is not None:
             large = resize_maps(found.anomaly_map[None], camera.height, camera.width)
             maps.append(gaussian_blur(large[0], _SIGMA).numpy())
         scores.append(found.score)
         seconds.append(time.perf_counter() - started)
-        masks.append(_mask(query.mask_path, camera))
+    return summarise(capture, scores, maps, seconds)
+
+
+def summarise(
+    capture: Capture,
+    scores: Sequence[float],  # of the queries, in their order
+    maps: Sequence[NDArray],  # [H, W] of the queries; empty: the peer makes none
+    seconds: Sequence[float],
+) -> dict[str, Any]:
+    """The figures of a peer, with the keys and metrics of a detection run of ours."""
+    camera = capture.views[0].camera
     figures = evaluate(
         scores,
         [query.is_anomalous for query in capture.queries],
         [query.label for query in capture.queries],
         maps or None,
-        masks,
+        [_mask(query.mask_path, camera) for query in capture.queries],
     )
     return {
         "image_auroc": figures["image"]["auroc"],
@@ -185,11 +196,13 @@ def _test(
     }  # fmt: skip
 
 
-def _read(capture: Capture, path: Any, camera: Camera) -> Tensor:
+def read_picture(capture: Capture, path: Path) -> Tensor:
+    """An image [3, H, W] as every method of a benchmark sees it."""
+    camera = capture.views[0].camera
     return read_image(path, (camera.width, camera.height), capture.background or (0.0, 0.0, 0.0))
 
 
-def _mask(path: Any, camera: Camera) -> NDArray | None:
+def _mask(path: Path | None, camera: Camera) -> NDArray | None:
     return None if path is None else read_mask(path, (camera.width, camera.height)).numpy()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.presets import TRAINING
 
 from . import paper
+from .jobs import ANOMALIB
 from .records import (
     SCORES,
     Record,
@@ -24,7 +25,8 @@ def table_1(records: Sequence[Record]) -> Table:
     """Image AUROC per class."""
     full = _full(records)
     methods = distinct(full, "method")
-    quoted = ["splatpose", "omniposead", *(m for m in methods if m in paper.ClassRow._fields)]
+    quoted = ["splatpose", "omniposead", *map(_paper_name, methods)]
+    quoted = [name for name in dict.fromkeys(quoted) if name in paper.ClassRow._fields]
     rows: list[list[Cell]] = []
     for name in distinct(full, "class_name"):
         of_class = named(full, class_name=name)
@@ -50,7 +52,7 @@ def table_2(records: Sequence[Record]) -> Table:
     for method in distinct(full, "method"):
         of_method = named(full, method=method)
         ours = [mean_over_classes(of_method, score_of(name)) for name in SCORES]
-        rows.append([method, *ours, *paper.TABLE_2[_paper_name(method)]])
+        rows.append([method, *ours, *paper.TABLE_2.get(_paper_name(method), (None, None))])
     rows.append(["OmniposeAD, quoted", None, None, None, *paper.TABLE_2["omniposead"]])
     columns = [
         Column("method"), *(Column(_HEADINGS[name]) for name in SCORES),
@@ -119,7 +121,8 @@ def _full(records: Sequence[Record]) -> list[Record]:
 
 
 def _paper_name(method: str) -> str:
-    return method.partition("-")[0]
+    ours, _, _ = method.removeprefix(ANOMALIB).partition("-")
+    return ours
 
 
 def _notes(records: Sequence[Record]) -> list[str]:

@@ -18,7 +18,8 @@ from pipeline.model_folder import CODE, ModelFolder, provenance
 from scene import InputError, read_json, write_json
 from train import TrainConfig, train
 
-from .jobs import Job, Settings, Variant, results_path
+from .anomalib_peers import run_anomalib
+from .jobs import ANOMALIB, Job, Settings, Variant, results_path
 from .peers import run_peer
 from .poses import measure_poses
 
@@ -77,10 +78,12 @@ def code_path() -> str:
 
 def _measure(job: Job, settings: Settings, root: Path) -> dict[str, Any]:
     """The content of a job's results.json."""
-    if job.preset is None:
-        measured = run_peer(job, settings)
-    else:
+    if job.preset is not None:
         measured = _train_and_detect(job, settings, root / job.id)
+    elif job.method.startswith(ANOMALIB):
+        measured = run_anomalib(job, settings)
+    else:
+        measured = run_peer(job, settings)
     return {
         "job": asdict(job),
         "settings": asdict(settings),

@@ -1,10 +1,12 @@
 """benchmark.py from a folder of classes to tables; resumed, widened, killed, refused."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from benchmark import Benchmark, BenchmarkConfig, benchmark
 from grid import local
 from grid.jobs import Job, Variant, results_path
 from grid.local import run_locally
-from grid.work import Worker
+from grid.work import Outcome, Worker
 from pipeline.model_folder import ModelFolder
 from scene import InputError, read_json
 
@@ -128,18 +130,15 @@ def test_other_settings_need_another_name(run: Benchmark, classes: Path) -> None
 
 def test_other_data_of_the_same_name_is_refused(run: Benchmark, tmp_path: Path) -> None:
     job = replace(half_job(run), source=str(tmp_path / "01Ball"))
-    with pytest.raises(InputError, match="was measured on .*01Ball, not on .*choose another"):
+    with pytest.raises(InputError, match=r"was measured on .*01Ball, not on .*choose another"):
         job.is_finished(run.root)
 
 
 def test_interrupted_benchmark_leaves_the_tables_of_what_is_done(
     run: Benchmark, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / "Toys"
-    for name in ("settings.json", half_job(run).id):
-        shutil.copytree(run.root / name, root / name) if "-" in name else shutil.copy(
-            run.root / name, root.mkdir() or root / name
-        )
+    root, done = tmp_path / "Toys", half_job(run).id
+    shutil.copytree(run.root / done, root / done)
 
     def interrupted(*_: object) -> Iterator[Outcome]:
         raise KeyboardInterrupt
