@@ -12,6 +12,7 @@ one with a larger grid, and it goes on (docs/benchmarks.md).
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -233,6 +234,7 @@ def main() -> None:
 
     def script() -> None:
         config = tyro.cli(BenchmarkConfig, description=__doc__)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: tables are written
         if not benchmark(config).is_complete and not config.dry_run:
             sys.exit(1)
 

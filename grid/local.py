@@ -59,7 +59,7 @@ def run_locally(
                 except (EOFError, OSError):  # the process died without a word
                     lanes[number] = _open_lane(worker)
                     if tries[job.id] < attempts:
-                        waiting.append(job)
+                        waiting.appendleft(job)
                     else:
                         yield _given_up(job, lane, tries[job.id])
             tick()
