@@ -41,7 +41,7 @@ def project(gaussians: Gaussians, camera: Camera, view: Tensor, screen: Tensor) 
     rotation, translation = view[:3, :3], view[:3, 3]
     points = gaussians.means @ rotation.T + translation  # [N, 3] camera frame
     z = points[:, 2]
-    covariance = _covariance_2d(gaussians, camera, rotation, points)
+    covariance = covariance_2d(gaussians, camera, rotation, points)
     a, b, c = covariance.unbind(-1)
     determinant = a * c - b * b
     opacities = gaussians.opacities
@@ -65,7 +65,7 @@ def project(gaussians: Gaussians, camera: Camera, view: Tensor, screen: Tensor) 
     )
 
 
-def _covariance_2d(
+def covariance_2d(
     gaussians: Gaussians, camera: Camera, rotation: Tensor, points: Tensor
 ) -> Tensor:
     """Upper triangle (xx, xy, yy) of the projected covariance with the low-pass filter, [N, 3]."""

@@ -6,17 +6,40 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import photometric_loss, render
+from gaussian_renderer.object_renderer import ObjectRenderer
 
-from .pyramid import Level, Renderer
+from .pyramid import Level
 from .se3 import screw_exp, twist_exp
 from .settings import Schedule
 
-_BETAS = (0.9, 0.999)
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba 2015
 _START = 1e-3  # not zero, where the gradient of the screw's axis vanishes
 
 
+class Adam:
+    """Kingma and Ba 2015 for a handful of numbers: importing PyTorch's own takes seconds."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._first = [torch.zeros_like(parameter) for parameter in parameters]
+        self._second = [torch.zeros_like(parameter) for parameter in parameters]
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        """Moves every parameter, in place, by at most about `rate`."""
+        self._steps += 1
+        short, long = (1 - beta**self._steps for beta in _BETAS)  # both averages began at zero
+        for parameter, gradient, first, second in zip(
+            self._parameters, gradients, self._first, self._second, strict=True
+        ):
+            first.lerp_(gradient, 1 - _BETAS[0])
+            second.lerp_(gradient * gradient, 1 - _BETAS[1])
+            parameter -= rate / short * first / ((second / long).sqrt() + _EPSILON)
+
+
 def refine_screw(
-    renderer: Renderer,
+    model: ObjectRenderer,
     level: Level,
     start: Tensor,  # [4, 4] float64 world_to_camera, the coarse pose; the camera stays there
     centre: Tensor,  # [3] of the object, world: screws are expressed about it
@@ -32,7 +55,7 @@ def refine_screw(
     origin, where this is the same). Returns the pose after the last step as world_to_camera [4, 4]
     float64, and the loss before every step.
     """
-    like = renderer.gaussians.means
+    like = model.gaussians.means
     # Only the direction of omega counts: a short one can still turn anywhere in the first steps.
     omega = torch.full((3,), _START, dtype=like.dtype, device=like.device, requires_grad=True)
     v = torch.zeros(3, dtype=like.dtype, device=like.device, requires_grad=True)
@@ -42,13 +65,13 @@ def refine_screw(
     else:
         rates = [0.01 * 0.8 ** ((step + 1) / 100) for step in range(steps)]
     return _optimise(
-        renderer, level, start, centre, lambda: screw_exp(omega, v, theta), [omega, v, theta],
+        model, level, start, centre, lambda: screw_exp(omega, v, theta), [omega, v, theta],
         rates, ssim_weight,
     )  # fmt: skip
 
 
 def refine_twist(
-    renderer: Renderer,
+    model: ObjectRenderer,
     level: Level,
     start: Tensor,  # [4, 4] float64 world_to_camera
     centre: Tensor,  # [3] of the object, world
@@ -64,17 +87,17 @@ def refine_twist(
     There is no axis to be found first, so it needs about a third of the steps of `refine_screw`.
     Returns as `refine_screw`.
     """
-    like = renderer.gaussians.means
+    like = model.gaussians.means
     twist = torch.zeros(6, dtype=like.dtype, device=like.device, requires_grad=True)
     unit = like.new_tensor([1.0] * 3 + [radius] * 3)
     rates = [learning_rate * final_share ** (step / max(1, steps - 1)) for step in range(steps)]
     return _optimise(
-        renderer, level, start, centre, lambda: twist_exp(twist * unit), [twist], rates, ssim_weight
+        model, level, start, centre, lambda: twist_exp(twist * unit), [twist], rates, ssim_weight
     )
 
 
 def _optimise(
-    renderer: Renderer,
+    model: ObjectRenderer,
     level: Level,
     start: Tensor,
     centre: Tensor,
@@ -85,22 +108,19 @@ def _optimise(
 ) -> tuple[Tensor, list[float]]:
     """The loop of both parametrisations."""
     camera = level.camera.at(start @ _shift(centre))
-    to_centre = _shift(-centre).to(renderer.gaussians.means)
-    optimiser = torch.optim.Adam(parameters, lr=1.0, betas=_BETAS)
+    to_centre = _shift(-centre).to(model.gaussians.means)
+    optimiser = Adam(parameters)
     losses = []
     for rate in rates:
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad()
         image = render(
-            renderer.gaussians, camera, renderer.background, motion() @ to_centre,
-            backend=renderer.backend, threads=renderer.threads,
+            model.gaussians, camera, model.background, motion() @ to_centre,
+            backend=model.backend, threads=model.threads,
         ).image  # fmt: skip
-        loss = photometric_loss(image, level.image, ssim_weight, renderer.backend, renderer.threads)
+        loss = photometric_loss(image, level.image, ssim_weight, model.backend, model.threads)
         losses.append(loss.item())
         if not loss.requires_grad:  # nothing of the object is in the frame: nothing to follow
             break
-        loss.backward()
-        optimiser.step()
+        optimiser.step(torch.autograd.grad(loss, parameters), rate)
     final = motion().detach().to("cpu", torch.float64)
     return start @ _shift(centre) @ final @ _shift(-centre), losses
 

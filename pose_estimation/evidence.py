@@ -6,13 +6,13 @@ from torch import Tensor
 from gaussian_renderer import Rendering
 
 _VISIBLE = 8 / 255  # colour difference from the background that makes a query pixel part of it
-_BLOCK = 2  # pixels averaged first, so that edges and noise count less
 
 
 def gather_evidence(
     image: Tensor,  # [3, H, W], the query
     rendering: Rendering,  # at the estimated pose
     background: Tensor,  # [3]
+    block: int = 2,  # pixels a side averaged first, so that edges and noise count less
 ) -> dict[str, float]:
     """Figures of one pose, each 0 for a perfect fit.
 
@@ -20,7 +20,7 @@ def gather_evidence(
     belong to the object in either image; `mismatch`: 1 - intersection over union of the two
     silhouettes. A defect that covers less than a fifth of the object moves none of them much.
     """
-    block = max(1, min(_BLOCK, *image.shape[1:]))
+    block = max(1, min(block, *image.shape[1:]))
     pool = torch.nn.AvgPool2d(block)
     rendered = rendering.image.detach()
     difference = pool((rendered - image)[None])[0].abs().mean(dim=0)

@@ -11,6 +11,7 @@ from scene import InputError
 
 _SPREADS = 4.0  # robust standard deviations (of the logarithm) that a good pose may lie off
 _LEAST_SPREAD = 0.15  # of the logarithm: a handful of views cannot prove less
+_FAR = 1.5  # times the limit at low resolution; queries of the object stay below it by far
 _TINY = 1e-4  # keeps logarithms finite
 
 
@@ -25,6 +26,16 @@ class PoseCheck:
     def accepts(self, evidence: Mapping[str, float]) -> bool:
         """True when at most one figure is beyond its limit: a large defect can move one."""
         return sum(not evidence[name] <= limit for name, limit in self.limits.items()) <= 1
+
+    def rules_out(self, evidence: Mapping[str, float]) -> bool:
+        """True when a pose is so far off that no finish could make it acceptable."""
+        far = sum(not evidence[name] <= _FAR * limit for name, limit in self.limits.items())
+        return far > 1
+
+    def at_low_resolution(self) -> "PoseCheck":
+        """For figures of small pictures, which even a perfect pose does not bring near zero."""
+        limits = {name: max(limit, DOUBTFUL.limits[name]) for name, limit in self.limits.items()}
+        return PoseCheck(limits, self.n_good, self.n_bad)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -42,7 +53,7 @@ class PoseCheck:
             ) from error
 
 
-# Stands in where nothing is calibrated, only to decide whether a second try is worth its time.
+# Stands in where nothing is calibrated: only to decide whether a second try is worth its time.
 DOUBTFUL = PoseCheck({"median": 0.06, "upper": 0.2, "mismatch": 0.12}, 0, 0)
 
 

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gaussian_renderer.normal_equations import pose_normal_equations
+from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera, Gaussians
 
 from .adam import refine_twist
+from .evidence import gather_evidence
 from .lm import Descent, levenberg_marquardt
-from .pyramid import Level, Renderer, level_of
+from .pyramid import Level, at_level, level_of
 from .settings import PoseSettings
 from .templates import object_extent
 from .visible import visible_only
@@ -48,7 +51,7 @@ class Problem:
         settings: PoseSettings,
     ) -> None:
         like = gaussians.means
-        self.renderer = Renderer(
+        self.model = ObjectRenderer(
             gaussians.detach(), background.to(like), settings.backend, settings.threads
         )
         self.settings = settings
@@ -64,19 +67,20 @@ class Problem:
             self._levels[shrink] = level_of(self._camera, self._image, shrink)
         return self._levels[shrink]
 
-    def descend(self, candidate: Candidate, plan: Plan, renderer: Renderer) -> Descent:
+    def descend(self, candidate: Candidate, plan: Plan, visible: ObjectRenderer) -> Descent:
         """Levenberg-Marquardt from a candidate, which is moved to where it ends."""
         level = self.level(plan.shrink)
+        model = at_level(visible, level, candidate.world_to_camera)
         huber = self.settings.huber * (_WIDER if plan.shrink >= LOW else 1.0)
         descent = levenberg_marquardt(
             lambda pose: pose_normal_equations(
-                renderer.gaussians,
+                model.gaussians,
                 level.camera.at(pose),
                 level.image,
-                renderer.background,
+                model.background,
                 huber=huber,
-                backend=renderer.backend,
-                threads=renderer.threads,
+                backend=model.backend,
+                threads=model.threads,
             ),
             candidate.world_to_camera,
             self.centre,
@@ -88,18 +92,33 @@ class Problem:
         candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
         return descent
 
-    def visible_from(self, candidate: Candidate) -> Renderer:
-        """A renderer of what the candidate's viewpoint shows."""
-        return visible_only(self.renderer, self.level(LOW), candidate.world_to_camera)
+    def visible_from(self, candidate: Candidate) -> ObjectRenderer:
+        """What of the object the candidate's viewpoint shows."""
+        return visible_only(self.model, self.level(LOW), candidate.world_to_camera)
 
-    def follow_gradient(self, candidate: Candidate, steps: int) -> None:
+    def low_evidence(self, candidate: Candidate) -> dict[str, float]:
+        """How well a candidate fits, as far as the low resolution tells."""
+        level = self.level(LOW)
+        pose = candidate.world_to_camera
+        with torch.no_grad():
+            rendering = at_level(self.model, level, pose)(level.camera.at(pose))
+        return gather_evidence(level.image, rendering, self.model.background, block=1)
+
+    def follow_gradient(
+        self, candidate: Candidate, steps: int, learning_rate: float, final_share: float
+    ) -> None:
         """A short run of Adam at low resolution from a candidate, which is moved to its end."""
+        level = self.level(LOW)
+        visible = self.visible_from(candidate)
         candidate.world_to_camera, losses = refine_twist(
-            self.visible_from(candidate),
-            self.level(LOW),
+            at_level(visible, level, candidate.world_to_camera),
+            level,
             candidate.world_to_camera,
             self.centre,
             self.radius,
             steps=steps,
+            learning_rate=learning_rate,
+            final_share=final_share,
         )
+        candidate.loss = losses[-1]
         self.steps += len(losses)

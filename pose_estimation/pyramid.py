@@ -1,12 +1,16 @@
-"""A query at several resolutions."""
+"""A query at several resolutions, and the object as each of them would show it."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gaussian_renderer import Rendering, render
+from gaussian_renderer.object_renderer import ObjectRenderer
+from gaussian_renderer.reference import LOW_PASS, covariance_2d
 from scene import Camera, Gaussians
+
+_THINNING = 1.75  # exponent; chosen on held-out train views of three objects (docs/pose.md)
+_LEAST_OPACITY, _MOST_OPACITY = 1e-6, 1 - 1e-6  # keep logits finite
 
 
 @dataclass(frozen=True)
@@ -18,31 +22,6 @@ class Level:
     shrink: int = 1  # full-resolution pixels along one side of its pixels
 
 
-@dataclass(frozen=True)
-class Renderer:
-    """What stays the same while poses are tried."""
-
-    gaussians: Gaussians  # detached
-    background: Tensor  # [3]
-    backend: str = "auto"
-    threads: int = 1
-
-    def with_gaussians(self, gaussians: Gaussians) -> "Renderer":
-        """The same renderer of other Gaussians."""
-        return replace(self, gaussians=gaussians)
-
-    def at(self, level: Level, world_to_camera: Tensor) -> Rendering:
-        """Renders without gradients through the lens of `level` from `world_to_camera` [4, 4]."""
-        with torch.no_grad():
-            return render(
-                self.gaussians,
-                level.camera.at(world_to_camera),
-                self.background,
-                backend=self.backend,
-                threads=self.threads,
-            )
-
-
 def level_of(camera: Camera, image: Tensor, shrink: int) -> Level:
     """`image` [3, H, W] averaged over blocks of about `shrink` pixels a side, and its lens."""
     if shrink == 1:
@@ -50,3 +29,33 @@ def level_of(camera: Camera, image: Tensor, shrink: int) -> Level:
     height, width = max(1, round(camera.height / shrink)), max(1, round(camera.width / shrink))
     small = torch.nn.functional.interpolate(image[None], size=(height, width), mode="area")[0]
     return Level(camera.resized(width, height), small.contiguous(), shrink)
+
+
+def at_level(model: ObjectRenderer, level: Level, world_to_camera: Tensor) -> ObjectRenderer:
+    """The object to render at `level` from about `world_to_camera` [4, 4]."""
+    if level.shrink == 1:
+        return model
+    camera = level.camera.at(world_to_camera)
+    return replace(model, gaussians=thinned(model.gaussians, camera, level.shrink))
+
+
+@torch.no_grad()
+def thinned(gaussians: Gaussians, camera: Camera, shrink: int) -> Gaussians:
+    """Gaussians for a camera with pixels `shrink` times as large as those of the training.
+
+    3DGS widens every splat by 0.3 px^2, whatever the size of the pixel. Larger pixels therefore
+    make the object fatter, and the pose that fits lies farther away and turned. As in
+    Mip-Splatting (Yu et al. 2024), opacities are lowered by the ratio of the areas of the splat at
+    both sizes; to the power of 1.75, as splats overlap and the opacity of a stack falls more slowly
+    than theirs.
+    """
+    view = camera.world_to_camera.to(gaussians.means)
+    points = gaussians.means @ view[:3, :3].T + view[:3, 3]
+    xx, xy, yy = covariance_2d(gaussians, camera, view[:3, :3], points).unbind(-1)
+    # Both in the larger pixels: the low-pass filter as it was in training, and as it is here.
+    fatter = LOW_PASS * (1 - 1 / shrink**2)
+    before = ((xx - fatter) * (yy - fatter) - xy * xy).clamp_min(0)
+    ratio = (before / (xx * yy - xy * xy)).sqrt()
+    opacities = gaussians.opacities * ratio**_THINNING
+    logits = torch.logit(opacities.clamp(_LEAST_OPACITY, _MOST_OPACITY))
+    return replace(gaussians, opacity_logits=logits)

@@ -21,9 +21,10 @@ _KEPT = 8  # hypotheses that are refined, of those that the matcher gives
 _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
 _SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
 _SETTLE = Plan(LOW, 10, 2e-3)  # from those that are left
-_FINISH = (Plan(2, 6, 5e-4), Plan(1, 6, 1e-4))  # the best one
-_ADAM_STEPS = 40  # where that did not do
-_SECOND_TRIES = 2  # hypotheses from which Adam is tried
+_FINISH = Plan(1, 6, 1e-4)  # the best one
+_SECOND_TRIES = 2  # hypotheses from which Adam is tried where that did not do
+_ADAM_FIRST, _ADAM_THEN = 12, 28  # steps from each of them, and from the better one
+_ADAM_RATE, _ADAM_SHARE = 0.02, 0.1  # at first; at the end, as a share of that
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,7 @@ def estimate_pose(
     if settings.method == "adam":
         outcome = _by_screw(problem, hypotheses)
     else:
-        outcome = _by_search(problem, hypotheses)
-        doubtful = not (check or DOUBTFUL).accepts(outcome.evidence)
-        if settings.method == "auto" and doubtful:
-            again = _by_adam(problem, hypotheses)
-            outcome = min(outcome, again, key=lambda found: found.loss)
+        outcome = _by_levels(problem, hypotheses, check)
     return PoseEstimate(
         world_to_camera=outcome.candidate.world_to_camera,
         loss=outcome.loss,
@@ -88,7 +85,7 @@ def _by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
     """The paper's refinement: one hypothesis, full resolution, a fixed number of steps."""
     settings = problem.settings
     pose, losses = refine_screw(
-        problem.renderer,
+        problem.model,
         problem.level(1),
         hypotheses[0].world_to_camera,
         problem.centre,
@@ -101,34 +98,63 @@ def _by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
     return _look(problem, Candidate(0, pose), None, losses)
 
 
-def _by_search(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
-    """A few steps at low resolution from every hypothesis; the best goes on to full resolution."""
+def _by_levels(
+    problem: Problem, hypotheses: Sequence[Hypothesis], check: PoseCheck | None
+) -> _Outcome:
+    """The search at low resolution, a second try where it did not do, and the finish."""
+    best = _search(problem, hypotheses)
+    judge = check or DOUBTFUL
+    roughly = judge.at_low_resolution()
+    evidence = problem.low_evidence(best)
+    second_try = problem.settings.method == "auto"
+    if second_try and not roughly.accepts(evidence):
+        best, second_try = _better(problem, best, hypotheses), False
+        evidence = problem.low_evidence(best)
+    if check is not None and roughly.rules_out(evidence):
+        return _look(problem, best, None, ())
+    outcome = _finish(problem, best)
+    if second_try and not judge.accepts(outcome.evidence):
+        again = _finish(problem, _adam(problem, hypotheses))
+        outcome = min(outcome, again, key=lambda found: found.loss)
+    return outcome
+
+
+def _search(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate:
+    """A few steps from every hypothesis, and from the plausible ones until they settle."""
     candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(hypotheses[:_KEPT])]
     if len(candidates) > 1:
         for candidate in candidates:
             problem.descend(candidate, _SEARCH, problem.visible_from(candidate))
         least = min(candidate.loss for candidate in candidates)
         candidates = [c for c in candidates if c.loss <= _RIVAL * least]
-    return _settle_and_finish(problem, candidates)
+    for candidate in candidates:
+        problem.descend(candidate, _SETTLE, problem.visible_from(candidate))
+    return min(candidates, key=lambda candidate: candidate.loss)
 
 
-def _by_adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
-    """Adam with SSIM reaches farther than Levenberg-Marquardt, which then finishes."""
+def _better(problem: Problem, found: Candidate, hypotheses: Sequence[Hypothesis]) -> Candidate:
+    """What fits better at low resolution: what was found, or the end of a second try."""
+    return min(found, _adam(problem, hypotheses), key=lambda candidate: candidate.loss)
+
+
+def _adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate:
+    """Adam with SSIM reaches farther than Levenberg-Marquardt, which then settles.
+
+    After a quarter of the steps only the hypothesis that fits best goes on.
+    """
     tried = hypotheses[:_SECOND_TRIES]
     candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(tried)]
     for candidate in candidates:
-        problem.follow_gradient(candidate, _ADAM_STEPS)
-    return _settle_and_finish(problem, candidates)
-
-
-def _settle_and_finish(problem: Problem, candidates: Sequence[Candidate]) -> _Outcome:
-    """Low resolution to the end; then the best candidate at half and at full resolution."""
-    for candidate in candidates:
-        problem.descend(candidate, _SETTLE, problem.visible_from(candidate))
+        problem.follow_gradient(candidate, _ADAM_FIRST, _ADAM_RATE, 1.0)
     best = min(candidates, key=lambda candidate: candidate.loss)
-    visible = problem.visible_from(best)
-    for plan in _FINISH:
-        descent = problem.descend(best, plan, visible)
+    problem.follow_gradient(best, _ADAM_THEN, _ADAM_RATE, _ADAM_SHARE)
+    problem.descend(best, _SETTLE, problem.visible_from(best))
+    return best
+
+
+def _finish(problem: Problem, best: Candidate) -> _Outcome:
+    """One candidate at full resolution."""
+    descent = problem.descend(best, _FINISH, problem.visible_from(best))
     return _look(problem, best, descent.jtj, descent.history)
 
 
@@ -136,13 +162,14 @@ def _look(
     problem: Problem, candidate: Candidate, jtj: Tensor | None, history: Sequence[float]
 ) -> _Outcome:
     """Renders the final pose once more, at full resolution, and measures how well it fits."""
-    renderer, level = problem.renderer, problem.level(1)
-    rendering = renderer.at(level, candidate.world_to_camera)
+    model, level = problem.model, problem.level(1)
+    with torch.no_grad():
+        rendering = model(level.camera.at(candidate.world_to_camera))
     loss = photometric_loss(
-        rendering.image, level.image, problem.settings.ssim_weight, renderer.backend,
-        renderer.threads,
+        rendering.image, level.image, problem.settings.ssim_weight, model.backend,
+        model.threads,
     )  # fmt: skip
-    evidence = gather_evidence(level.image, rendering, renderer.background)
+    evidence = gather_evidence(level.image, rendering, model.background)
     covariance = None if jtj is None else _covariance(jtj, rendering.image - level.image)
     return _Outcome(candidate, float(loss), evidence, covariance, tuple(history))
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 
+from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     Hypothesis,
     PoseCheck,
@@ -129,9 +130,7 @@ def test_what_is_not_the_object_is_flagged(station, kind):
 def test_evidence_of_a_perfect_and_of_an_empty_picture():
     gaussians, camera = tiny_object(), orbit(9)[2]
     image = picture(gaussians, camera)
-    rendering = Problem(gaussians, camera, image, WHITE, PoseSettings()).renderer.at(
-        Problem(gaussians, camera, image, WHITE, PoseSettings()).level(1), camera.world_to_camera
-    )
+    rendering = ObjectRenderer(gaussians, WHITE)(camera)
     perfect = gather_evidence(image, rendering, WHITE)
     assert perfect["median"] < 1e-6
     assert perfect["mismatch"] == 0
@@ -144,10 +143,10 @@ def test_the_visible_gaussians_render_the_same_picture():
     far.means[60:] += torch.tensor([0.0, 50.0, 0.0])
     problem = Problem(far, camera, torch.ones(3, SIZE, SIZE), WHITE, PoseSettings())
     level = problem.level(1)
-    fewer = visible_only(problem.renderer, level, camera.world_to_camera)
+    fewer = visible_only(problem.model, level, camera.world_to_camera)
     assert len(fewer.gaussians) <= 60
-    whole = problem.renderer.at(level, camera.world_to_camera).image
-    assert (fewer.at(level, camera.world_to_camera).image - whole).abs().max() < 0.02
+    whole = problem.model(camera).image
+    assert (fewer(camera).image - whole).abs().max() < 0.02
 
 
 def test_start_errors_of_ten_degrees_are_overcome(station):

@@ -8,6 +8,7 @@ import torch
 from pose_scenes import SIZE, WHITE, lens, orbit, picture, tiny_object
 from torch import Tensor
 
+from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     PAPER,
     Hypothesis,
@@ -16,13 +17,27 @@ from pose_estimation import (
     rotation_error,
     translation_error,
 )
-from pose_estimation.adam import refine_screw, refine_twist
+from pose_estimation.adam import Adam, refine_screw, refine_twist
 from pose_estimation.lm import levenberg_marquardt
-from pose_estimation.pyramid import Level, Renderer, level_of
+from pose_estimation.pyramid import Level, level_of, thinned
 from pose_estimation.se3 import twist_exp
-from scene import InputError
+from scene import Gaussians, InputError
 
 ORIGIN = torch.zeros(3, dtype=torch.float64)
+
+
+def fine_object() -> Gaussians:
+    """A ball of splats no larger than a pixel or two, as trained models have them."""
+    generator = torch.Generator().manual_seed(8)
+    directions = torch.nn.functional.normalize(torch.randn(6000, 3, generator=generator), dim=1)
+    tiny = tiny_object()
+    return Gaussians(
+        means=0.5 * directions,
+        log_scales=torch.full((6000, 3), math.log(0.012)),
+        quaternions=tiny.quaternions[:1].expand(6000, 4),
+        opacity_logits=torch.full((6000,), 2.5),
+        sh=torch.zeros(6000, 1, 3),
+    )
 
 
 def disturbed(world_to_camera: Tensor, degrees: float, seed: int = 0) -> Tensor:
@@ -109,7 +124,12 @@ def test_adam_on_the_twist_finds_the_pose_again():
     gaussians, true = tiny_object(), orbit(30)[11]
     level = Level(lens(), picture(gaussians, true))
     found, losses = refine_twist(
-        Renderer(gaussians, WHITE), level, disturbed(true.world_to_camera, 8), ORIGIN, 0.5, steps=40
+        ObjectRenderer(gaussians, WHITE),
+        level,
+        disturbed(true.world_to_camera, 8),
+        ORIGIN,
+        0.5,
+        steps=40,
     )
     assert losses[-1] < 0.3 * losses[0]
     assert math.degrees(rotation_error(found, true.world_to_camera)) < 0.5
@@ -121,7 +141,7 @@ def test_the_papers_screw_parameters_reduce_the_error():
     level = Level(lens(), picture(gaussians, true))
     start = disturbed(true.world_to_camera, 5)
     found, losses = refine_screw(
-        Renderer(gaussians, WHITE), level, start, ORIGIN, steps=60, schedule="official"
+        ObjectRenderer(gaussians, WHITE), level, start, ORIGIN, steps=60, schedule="official"
     )
     assert len(losses) == 60
     assert losses[-1] < 0.3 * losses[0]
@@ -140,9 +160,39 @@ def test_the_centre_of_the_object_need_not_be_the_origin():
     image = picture(gaussians, lens(true))
     level = level_of(lens(), image, 4)
     start = disturbed(true, 6)
-    near, _ = refine_twist(Renderer(gaussians, WHITE), level, start, ORIGIN, 0.5, steps=12)
-    far, _ = refine_twist(Renderer(moved, WHITE), level, start @ back, offset, 0.5, steps=12)
+    near, _ = refine_twist(ObjectRenderer(gaussians, WHITE), level, start, ORIGIN, 0.5, steps=12)
+    far, _ = refine_twist(ObjectRenderer(moved, WHITE), level, start @ back, offset, 0.5, steps=12)
     assert rotation_error(near, far @ torch.linalg.inv(back)) < 1e-3
+
+
+def test_adam_steps_as_pytorchs_own():
+    ours = [torch.tensor([1.0, -2.0, 0.5]), torch.tensor(3.0)]
+    theirs = [tensor.clone().requires_grad_(True) for tensor in ours]
+    optimiser, small = torch.optim.Adam(theirs, lr=1.0), Adam(ours)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(25):
+        gradients = [
+            torch.randn(t.shape, generator=generator) * 10.0 ** (step % 5 - 3) for t in ours
+        ]
+        optimiser.param_groups[0]["lr"] = rate = 0.1 / (1 + step)
+        for tensor, gradient in zip(theirs, gradients, strict=True):
+            tensor.grad = gradient
+        optimiser.step()
+        small.step(gradients, rate)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, other.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_thinned_splats_show_at_low_resolution_what_full_resolution_shows():
+    gaussians, camera = fine_object(), orbit(30)[11].resized(256, 256)
+    whole = picture(gaussians, camera)
+    small, coarse = level_of(camera, whole, 4), camera.resized(64, 64)
+    fat = (small.image - picture(gaussians, coarse)).mean()  # on white: positive if too large
+    lean = (small.image - picture(thinned(gaussians, coarse, 4), coarse)).mean()
+    assert fat > 0
+    assert abs(lean) < 0.7 * fat
+    same = thinned(gaussians, camera, 1).opacities
+    assert torch.allclose(same, gaussians.opacities, atol=1e-5)
 
 
 def test_the_paper_preset_returns_a_complete_estimate():
@@ -165,7 +215,9 @@ def test_an_object_out_of_the_frame_does_not_stop_adam():
     away = orbit(30)[0].world_to_camera.clone()
     away[2, 3] = -10.0
     level = Level(lens(), torch.ones(3, SIZE, SIZE))
-    found, losses = refine_twist(Renderer(gaussians, WHITE), level, away, ORIGIN, 0.5, steps=5)
+    found, losses = refine_twist(
+        ObjectRenderer(gaussians, WHITE), level, away, ORIGIN, 0.5, steps=5
+    )
     assert torch.isfinite(found).all()
     assert all(math.isfinite(loss) for loss in losses)
 
