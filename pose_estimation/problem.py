@@ -106,8 +106,11 @@ class Problem:
 
     def follow_gradient(
         self, candidate: Candidate, steps: int, learning_rate: float, final_share: float
-    ) -> None:
-        """A short run of Adam at low resolution from a candidate, which is moved to its end."""
+    ) -> list[float]:
+        """A short run of Adam at low resolution from a candidate, which is moved to its end.
+
+        Returns the loss before every step.
+        """
         level = self.level(LOW)
         visible = self.visible_from(candidate)
         candidate.world_to_camera, losses = refine_twist(
@@ -122,3 +125,4 @@ class Problem:
         )
         candidate.loss = losses[-1]
         self.steps += len(losses)
+        return losses

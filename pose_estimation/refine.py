@@ -19,11 +19,13 @@ from .settings import PoseEstimate, PoseSettings
 
 _KEPT = 8  # hypotheses that are refined, of those that the matcher gives
 _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
+_SETTLED = 4  # candidates, at most, that go on then
 _SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
 _SETTLE = Plan(LOW, 10, 2e-3)  # from those that are left
 _FINISH = Plan(1, 6, 1e-4)  # the best one
 _SECOND_TRIES = 2  # hypotheses from which Adam is tried where that did not do
 _ADAM_FIRST, _ADAM_THEN = 12, 28  # steps from each of them, and from the better one
+_PROGRESS = 0.9  # of its start: the loss after the first steps that lets the others follow
 _ADAM_RATE, _ADAM_SHARE = 0.02, 0.1  # at first; at the end, as a share of that
 
 
@@ -108,14 +110,16 @@ def _by_levels(
     evidence = problem.low_evidence(best)
     second_try = problem.settings.method == "auto"
     if second_try and not roughly.accepts(evidence):
-        best, second_try = _better(problem, best, hypotheses), False
-        evidence = problem.low_evidence(best)
+        second_try, again = False, _adam(problem, hypotheses)
+        if again is not None and again.loss < best.loss:
+            best, evidence = again, problem.low_evidence(again)
     if check is not None and roughly.rules_out(evidence):
         return _look(problem, best, None, ())
     outcome = _finish(problem, best)
     if second_try and not judge.accepts(outcome.evidence):
-        again = _finish(problem, _adam(problem, hypotheses))
-        outcome = min(outcome, again, key=lambda found: found.loss)
+        again = _adam(problem, hypotheses)
+        if again is not None:
+            outcome = min(outcome, _finish(problem, again), key=lambda found: found.loss)
     return outcome
 
 
@@ -127,26 +131,27 @@ def _search(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate:
             problem.descend(candidate, _SEARCH, problem.visible_from(candidate))
         least = min(candidate.loss for candidate in candidates)
         candidates = [c for c in candidates if c.loss <= _RIVAL * least]
+        candidates = sorted(candidates, key=lambda candidate: candidate.loss)[:_SETTLED]
     for candidate in candidates:
         problem.descend(candidate, _SETTLE, problem.visible_from(candidate))
     return min(candidates, key=lambda candidate: candidate.loss)
 
 
-def _better(problem: Problem, found: Candidate, hypotheses: Sequence[Hypothesis]) -> Candidate:
-    """What fits better at low resolution: what was found, or the end of a second try."""
-    return min(found, _adam(problem, hypotheses), key=lambda candidate: candidate.loss)
-
-
-def _adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate:
+def _adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate | None:
     """Adam with SSIM reaches farther than Levenberg-Marquardt, which then settles.
 
-    After a quarter of the steps only the hypothesis that fits best goes on.
+    After the first steps only the hypothesis that fits best goes on; none of them, where the loss
+    has hardly fallen by then, as before a picture of something else.
     """
     tried = hypotheses[:_SECOND_TRIES]
     candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(tried)]
+    going = []
     for candidate in candidates:
-        problem.follow_gradient(candidate, _ADAM_FIRST, _ADAM_RATE, 1.0)
-    best = min(candidates, key=lambda candidate: candidate.loss)
+        losses = problem.follow_gradient(candidate, _ADAM_FIRST, _ADAM_RATE, 1.0)
+        going += [candidate] if losses[-1] < _PROGRESS * losses[0] else []
+    if not going:
+        return None
+    best = min(going, key=lambda candidate: candidate.loss)
     problem.follow_gradient(best, _ADAM_THEN, _ADAM_RATE, _ADAM_SHARE)
     problem.descend(best, _SETTLE, problem.visible_from(best))
     return best
