@@ -27,8 +27,10 @@ REQUIRED = {  # import name -> name of the package
     "tqdm": "tqdm",
 }
 PAPER = {"kornia": "kornia", "efficientnet_pytorch": "efficientnet_pytorch"}
+NVCC_FLAGS = "-include cstdint -include cfloat"  # absent in the submodules' sources: docs/gpu.md
+NVCC_REMEDY = "conda install -c conda-forge cuda-nvcc cuda-libraries-dev"
 SUBMODULE = (
-    'NVCC_APPEND_FLAGS="-include cstdint -include cfloat" pip install --no-build-isolation '
+    f'NVCC_APPEND_FLAGS="{NVCC_FLAGS}" pip install --no-build-isolation '
     "./submodules/{} (after git submodule update --init --recursive)"
 )
 CUDA_PACKAGES = {  # import name -> (distribution, how to get it)
@@ -126,8 +128,7 @@ def check_nvcc(torch_cuda: str) -> Finding:
     """The CUDA compiler, whose major version must be PyTorch's."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        return Finding("nvcc", "missing: CUDA packages cannot be built",
-                       "conda install -c conda-forge cuda-nvcc cuda-libraries-dev")  # fmt: skip
+        return Finding("nvcc", "missing: CUDA packages cannot be built", NVCC_REMEDY)
     text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
     release = text.partition("release ")[2].partition(",")[0] or "unknown"
     fits = release.split(".")[0] == torch_cuda.split(".")[0]

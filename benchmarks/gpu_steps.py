@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from doctor import NVCC_FLAGS
 from gaussian_renderer.backends import select_backend
 from gaussian_renderer.batch import render_batch
 from gaussian_renderer.losses import photometric_loss, photometric_loss_reference
@@ -25,7 +26,6 @@ SOURCE = ROOT / "data" / "brick_dog"
 OPACITY_MAX = 0.35  # above it graphdeco's 3-sigma square cuts where alpha is still over 1/255
 Result = dict[str, Any]
 
-_BUILD_FLAGS = "-include cstdint -include cfloat"  # absent in the sources, see docs/gpu.md
 _BUILDS = {
     "gsplat": ["gsplat==1.5.3"],
     "graphdeco": ["--no-build-isolation", "./submodules/diff-gaussian-rasterization"],
@@ -39,7 +39,7 @@ def build(what: str) -> Result:
     folder = ROOT / package[-1]
     if package[-1].startswith("./") and not any(folder.glob("setup.py")):
         return {"state": f"{package[-1]} is empty: git submodule update --init --recursive"}
-    flags = f"{os.environ.get('NVCC_APPEND_FLAGS', '')} {_BUILD_FLAGS}".strip()
+    flags = f"{os.environ.get('NVCC_APPEND_FLAGS', '')} {NVCC_FLAGS}".strip()
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", *package],
         cwd=ROOT, env={**os.environ, "NVCC_APPEND_FLAGS": flags}, stdin=subprocess.DEVNULL,

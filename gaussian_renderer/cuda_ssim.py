@@ -28,18 +28,15 @@ def fused_photometric_loss(image: Tensor, target: Tensor, ssim_weight: float) ->
 class _PhotometricLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
-        channels, height, width = image.shape
-        grid = (channels * height, triton.cdiv(width, BLOCK))
+        _, height, width = image.shape
         window = _window(image.dtype, image.device)
         moments = image.new_empty(5, *image.shape)
-        _blur_moment_rows[grid](
-            image, target, window, moments, image.numel(), width, RADIUS=_RADIUS, BLOCK=BLOCK
-        )
+        _launch(_blur_moment_rows, image, image, target, window, moments, image.numel(), width)
         derivatives = image.new_empty(3, *image.shape)
-        sums = image.new_empty(2, *grid)
-        _ssim_columns[grid](
+        sums = image.new_empty(2, *_grid(image))
+        _launch(
+            _ssim_columns, image,
             image, target, window, moments, derivatives, sums, image.numel(), height, width,
-            RADIUS=_RADIUS, BLOCK=BLOCK,
         )  # fmt: skip
         ctx.save_for_backward(image, target, window, derivatives)
         ctx.ssim_weight = ssim_weight
@@ -49,18 +46,26 @@ class _PhotometricLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         image, target, window, derivatives = ctx.saved_tensors
-        channels, height, width = image.shape
-        grid = (channels * height, triton.cdiv(width, BLOCK))
+        _, height, width = image.shape
         blurred = torch.empty_like(derivatives)
-        _blur_rows[(3 * grid[0], grid[1])](
-            derivatives, window, blurred, width, RADIUS=_RADIUS, BLOCK=BLOCK
-        )
+        _launch(_blur_rows, derivatives, derivatives, window, blurred, width)
         gradient = torch.empty_like(image)
-        _gradient_columns[grid](
-            image, target, window, blurred, upstream[0].contiguous(), gradient,
-            ctx.ssim_weight, image.numel(), height, width, RADIUS=_RADIUS, BLOCK=BLOCK,
+        _launch(
+            _gradient_columns, image, image, target, window, blurred, upstream[0].contiguous(),
+            gradient, ctx.ssim_weight, image.numel(), height, width,
         )  # fmt: skip
         return gradient, None, None
+
+
+def _grid(maps: Tensor) -> tuple[int, int]:
+    """Programs for maps [..., H, W]: one per BLOCK pixels of a row."""
+    width = maps.shape[-1]
+    return maps.numel() // width, triton.cdiv(width, BLOCK)
+
+
+def _launch(kernel: Any, maps: Tensor, *arguments: Any) -> None:
+    """Runs a kernel over all rows of `maps`."""
+    kernel[_grid(maps)](*arguments, RADIUS=_RADIUS, BLOCK=BLOCK)
 
 
 @triton.jit
