@@ -1,9 +1,7 @@
 """The steps of gpu_check.py; each runs in a process of its own and returns plain numbers."""
 
-import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_paths import half_precision, hot_paths, milliseconds
 from doctor import NVCC_FLAGS
 from gaussian_renderer.backends import select_backend
-from gaussian_renderer.batch import render_batch
-from gaussian_renderer.losses import photometric_loss, photometric_loss_reference
-from gaussian_renderer.normal_equations import pose_normal_equations
-from scene import Camera, Gaussians, load_ply, read_capture, write_json
+from gaussian_renderer.losses import photometric_loss_reference
+from scene import Camera, Gaussians, read_capture, write_json
 from scene.neighbours import mean_squared_distances
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +93,7 @@ def compare_backend(backend: str, device: str = "cuda") -> Result:
     results, gradients = _outputs(backend, gaussians, camera, view)
     exact, expected = _outputs("reference", gaussians.map(Tensor.double), camera, view)
     found: Result = {
-        f"{key}_max": float((results[key] - exact[key]).abs().max()) for key in results
+        f"{key}_max": float((results[key] - exact[key]).detach().abs().max()) for key in results
     }
     found["gradients"] = {
         key: float((gradients[key] - expected[key]).norm() / expected[key].norm())
@@ -168,57 +165,8 @@ def train_and_detect(backend: str, preset: str, folder: str, iterations: int | N
     keys = ("image_auroc", "pixel_auroc", "aupro", "n_images", "n_failed", "pose", "seconds")
     result["detection"] = {key: summary.get(key) for key in keys}
     result["detection_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    result["hot_paths"] = _hot_paths(backend, model, trained)
+    result["hot_paths"] = hot_paths(backend, model, read_capture(SOURCE).views[0].camera)
     return result
-
-
-def _hot_paths(backend: str, model: Path, trained: dict[str, Any]) -> Result:
-    """Milliseconds of a training step's parts, a pose step and a batch, on the trained model."""
-    clouds = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"))
-    gaussians = load_ply(clouds[-1]).map(lambda t: t.cuda().requires_grad_(True))
-    camera = read_capture(SOURCE).views[0].camera
-    background = torch.tensor(trained["background"] or (0.0, 0.0, 0.0), device="cuda")
-    view = camera.world_to_camera.to(gaussians.means)
-    screen = torch.zeros_like(gaussians.means[:, :2], requires_grad=True)
-    target = torch.rand(3, camera.height, camera.width, device="cuda")
-    rasteriser = select_backend(backend, "cuda")
-
-    def forward() -> Tensor:
-        return rasteriser.rasterise(
-            gaussians, camera, view, background, None, False, screen, 1
-        )[0]  # fmt: skip
-
-    def step() -> None:
-        photometric_loss(forward(), target, 0.2).backward()
-
-    def pose() -> None:
-        pose_normal_equations(gaussians.detach(), camera, target, background, backend=backend)
-
-    views = view.expand(16, 4, 4)
-    batch = functools.partial(
-        render_batch, gaussians.detach(), camera, views, background, backend=backend
-    )
-    with torch.no_grad():
-        result = {"forward_ms": milliseconds(forward), "batch_of_16_ms": milliseconds(batch)}
-    return result | {
-        "forward_loss_backward_ms": milliseconds(step),
-        "pose_normal_equations_ms": milliseconds(pose),
-    }
-
-
-def milliseconds(function: Callable[[], Any], repeats: int = 30, warm_up: int = 5) -> Result:
-    """Device time by events: median, minimum and maximum of `repeats` runs after a warm-up."""
-    for _ in range(warm_up):
-        function()
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        function()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
 
 
 STEPS: dict[str, Callable[..., Result]] = {
@@ -227,6 +175,7 @@ STEPS: dict[str, Callable[..., Result]] = {
     "loss": compare_loss,
     "neighbours": compare_neighbours,
     "train": train_and_detect,
+    "half": half_precision,
 }
 
 

@@ -34,10 +34,22 @@ def table(document: dict[str, Any]) -> str:
     for title, found in steps.items():
         if "training_seconds" in found:
             lines.append(_training_row(title, found))
+    if "same_to_3_digits" in steps.get("half precision", {}):
+        lines += ["", _half_line(steps["half precision"])]
     for title, found in steps.items():
         if "error" in found or "state" in found:
             lines.append(f"{title}: {found.get('error') or found['state']}")
     return "\n".join(lines)
+
+
+def _half_line(found: Result) -> str:
+    """Whether half precision would keep the scores."""
+    verdict = "unchanged to 3 digits" if found["same_to_3_digits"] else "CHANGED"
+    return (
+        f"EfficientNet-b4 in half precision: scores {verdict} (at most "
+        f"{found['largest_relative_change']:.1e}), {found['half_ms']['median']:.2f} ms instead of "
+        f"{found['single_ms']['median']:.2f} ms for four pairs"
+    )
 
 
 def _training_row(title: str, found: Result) -> str:

@@ -65,9 +65,7 @@ def project(gaussians: Gaussians, camera: Camera, view: Tensor, screen: Tensor) 
     )
 
 
-def covariance_2d(
-    gaussians: Gaussians, camera: Camera, rotation: Tensor, points: Tensor
-) -> Tensor:
+def covariance_2d(gaussians: Gaussians, camera: Camera, rotation: Tensor, points: Tensor) -> Tensor:
     """Upper triangle (xx, xy, yy) of the projected covariance with the low-pass filter, [N, 3]."""
     x, y, z = points.unbind(-1)
     z = torch.where(z > NEAR, z, torch.ones_like(z))  # the others are dropped by the caller

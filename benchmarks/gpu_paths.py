@@ -1,0 +1,104 @@
+"""Device times of the hot paths, and whether half precision would keep the scores."""
+
+import functools
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gaussian_renderer.backends import select_backend
+from gaussian_renderer.batch import render_batch
+from gaussian_renderer.losses import photometric_loss
+from gaussian_renderer.normal_equations import pose_normal_equations
+from scene import Camera, load_ply
+
+Result = dict[str, Any]
+_SAME_TO = 5e-4  # relative: scores that agree to three digits
+
+
+def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
+    """Milliseconds of a training step's parts, a pose step and a batch, on the trained model."""
+    trained = json.loads((model / "config.json").read_text())
+    clouds = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"))
+    gaussians = load_ply(clouds[-1]).map(lambda t: t.cuda().requires_grad_(True))
+    background = torch.tensor(trained["background"] or (0.0, 0.0, 0.0), device="cuda")
+    view = camera.world_to_camera.to(gaussians.means)
+    screen = torch.zeros_like(gaussians.means[:, :2], requires_grad=True)
+    target = torch.rand(3, camera.height, camera.width, device="cuda")
+    rasteriser = select_backend(backend, "cuda")
+
+    def forward() -> Tensor:
+        return rasteriser.rasterise(
+            gaussians, camera, view, background, None, False, screen, 1
+        )[0]  # fmt: skip
+
+    def step() -> None:
+        photometric_loss(forward(), target, 0.2).backward()
+
+    def pose() -> None:
+        pose_normal_equations(gaussians.detach(), camera, target, background, backend=backend)
+
+    views = view.expand(16, 4, 4)
+    batch = functools.partial(
+        render_batch, gaussians.detach(), camera, views, background, backend=backend
+    )
+    with torch.no_grad():
+        result = {"forward_ms": milliseconds(forward), "batch_of_16_ms": milliseconds(batch)}
+    return result | {
+        "forward_loss_backward_ms": milliseconds(step),
+        "pose_normal_equations_ms": milliseconds(pose),
+    }
+
+
+def half_precision(device: str = "cuda", network: Any = None) -> Result:
+    """EfficientNet-b4 in half precision against single: how far scores move, and what it saves.
+
+    Pictures are noise with a patch of another colour. Without a `network` the weights in the
+    cache are taken; nothing is downloaded.
+    """
+    from anomaly import anomaly_maps
+    from anomaly.efficientnet import EfficientNetFeatures, load_efficientnet, weights_path
+
+    if network is None:
+        if not weights_path().is_file():
+            return {"state": f"left out: no weights of EfficientNet-b4 at {weights_path()}"}
+        network = load_efficientnet(device=device).network
+    features = EfficientNetFeatures(network, device)
+    g = torch.Generator().manual_seed(0)
+    rendering = torch.rand(4, 3, 400, 400, generator=g).to(device)
+    query = rendering.clone()
+    for i in range(len(query)):
+        query[i, :, 100 : 120 + 20 * i, 200:240] *= 0.6
+
+    def scores(half: bool) -> Tensor:
+        kind = torch.float16 if device == "cuda" else torch.bfloat16
+        with torch.autocast(device, kind, enabled=half):
+            return anomaly_maps(features, query, rendering)[1].float()
+
+    exact, rough = scores(False), scores(True)
+    moved = float(((rough - exact) / exact).abs().max())
+    result: Result = {"largest_relative_change": moved, "same_to_3_digits": moved < _SAME_TO}
+    if device == "cuda":
+        times = {"single_ms": milliseconds(lambda: scores(False)),
+                 "half_ms": milliseconds(lambda: scores(True))}  # fmt: skip
+        result |= times
+    return result
+
+
+def milliseconds(function: Callable[[], Any], repeats: int = 30, warm_up: int = 5) -> Result:
+    """Device time by events: median, minimum and maximum of `repeats` runs after a warm-up."""
+    for _ in range(warm_up):
+        function()
+    times = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        function()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
