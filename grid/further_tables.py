@@ -36,8 +36,9 @@ def table_4(records: Sequence[Record]) -> Table:
         rows.append([f"iNeRF on {words}, quoted", *[None] * 8, row.translation, row.rotation])
     columns = [
         Column("scene, method, stage"),
-        Column("translation mean", 4), Column("median", 4), Column("worst", 4),
-        Column("rotation mean (rad)", 4), Column("median", 4), Column("worst", 4),
+        Column("translation mean", 4), Column("translation median", 4),
+        Column("translation worst", 4), Column("rotation mean (rad)", 4),
+        Column("rotation median (rad)", 4), Column("rotation worst (rad)", 4),
         Column("% within 1 degree and 0.02"), Column("seconds", 2),
         Column("translation (paper)", 3), Column("rotation (paper)", 3),
     ]  # fmt: skip
@@ -107,28 +108,27 @@ def _fine_seconds(variant: str) -> Value:
 
 
 def draw_figure_3(table: Table, path: Path) -> None:
-    """The picture: scores on the left axis, seconds on the right one."""
+    """The picture: scores on the left, seconds on the right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.0, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    times = axes.twinx()
+    scores, times = figure.subplots(1, 2)
     headings = [column.heading for column in table.columns]
     for method in dict.fromkeys(row[0] for row in table.rows):
         rows = [row for row in table.rows if row[0] == method]
-        for heading in ("image AUROC", "AUPRO"):
-            _line(axes, rows, headings.index(heading), f"{method}: {heading}", "o-")
-        _line(times, rows, headings.index("seconds"), f"{method}: seconds", "s--")
-    quoted = [(k, value) for k, value in paper.FIGURE_3.items()]
-    axes.plot(*zip(*quoted, strict=True), "k*", label="image AUROC (paper, MAD-Sim)")
-    axes.set(xlabel="Adam steps k", ylabel="%")
+        for heading, style in (("image AUROC", "o-"), ("pixel AUROC", "^-"), ("AUPRO", "s-")):
+            _line(scores, rows, headings.index(heading), f"{method}: {heading}", style)
+        _line(times, rows, headings.index("seconds"), f"{method}: seconds", "o--")
+    scores.plot(*zip(*paper.FIGURE_3.items(), strict=True), "k*", label="image AUROC (paper)")
+    scores.set_ylabel("%")
     times.set_ylabel("seconds per image")
     times.set_ylim(bottom=0)
-    handles = [*axes.get_legend_handles_labels()[0], *times.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, fontsize="x-small")
-    axes.grid(alpha=0.3)
+    for axes in (scores, times):
+        axes.set_xlabel("Adam steps k")
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=150)
 
@@ -144,7 +144,8 @@ def _line(axes: Any, rows: Sequence[list[Cell]], column: int, label: str, style:
 
 def hours(records: Sequence[Record], classes: int = 20, seeds: int = 5) -> Table:
     """What the whole of MAD-Sim would take, from what was measured here (docs/benchmarks.md)."""
-    full = [r for r in records if r.job.preset is not None and r.own is not None]
+    largest = max(record.job.share for record in records)
+    full = [r for r in named(records, share=largest) if r.job.preset and r.own is not None]
     rows: list[list[Cell]] = []
     for method in distinct(full, "method"):
         of_method = named(full, method=method)
@@ -164,6 +165,6 @@ def hours(records: Sequence[Record], classes: int = 20, seeds: int = 5) -> Table
     ]  # fmt: skip
     notes = [f"hours = {classes} classes x {seeds} seeds x (training + images x per image) / 3600, "
              "one job after the other; divide by the number of workers.",
-             "Training: optimisation and calibration.",
+             "Training: optimisation and calibration. Mean ± deviation over the jobs.",
              *provenance_notes(full)]  # fmt: skip
     return Table("hours", "Expected hours for MAD-Sim, from these jobs", columns, rows, notes)

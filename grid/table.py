@@ -61,13 +61,14 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A table environment; needs the package booktabs."""
+    """A table environment, shrunk to the line where it is wider; needs booktabs and graphicx."""
     head = " & ".join(_escaped(column.heading) for column in table.columns)
     body = [" & ".join(row) + r" \\" for row in _texts(table, r" $\pm$ ", _escaped)]
     lines = [
         r"\begin{table}", r"\centering", rf"\caption{{{_escaped(table.title)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule",
-        head + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+        head + r" \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}}",
         *(f"% {note}" for note in table.notes), r"\end{table}", "",
     ]  # fmt: skip
     return "\n".join(lines)

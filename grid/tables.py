@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.presets import TRAINING
+from train import TrainConfig
 
 from . import paper
 from .jobs import ANOMALIB
@@ -149,19 +150,25 @@ def _iterations(record: Record) -> str:
     assert record.job.preset is not None
     count, usual = record.results["iterations"], TRAINING[record.job.preset].iterations
     words = "" if count == usual else f" instead of {usual}"
+    pixels = record.results["settings"]["resolution"]
+    if pixels != TrainConfig.resolution:
+        words += f", at {pixels} pixels instead of {TrainConfig.resolution}"
     return f"{record.job.method}: trained for {count} iterations{words}."
 
 
 def provenance_notes(records: Sequence[Record]) -> list[str]:
-    """Length of the trainings, hardware and commit of the jobs."""
-    lines = {
-        f"{r.results['hardware']['gpu'] or r.results['hardware']['cpu']}, "
-        f"{r.results['hardware']['cores']} cores, {r.results['settings']['threads']} thread(s) "
-        f"a job, commit {_short(r.results['commit'])}"
-        for r in records
-    }
+    """Length of the trainings, hardware and commits of the jobs."""
     iterations = {_iterations(record) for record in records if record.job.preset is not None}
-    return sorted(iterations) + sorted(f"Run on: {line}." for line in lines)
+    commits: dict[str, set[str]] = {}
+    for results in (record.results for record in records):
+        hardware = results["hardware"]
+        machine = f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores"
+        threads = f"{results['settings']['threads']} thread(s) a job"
+        commits.setdefault(f"{machine}, {threads}", set()).add(_short(results["commit"]))
+    return sorted(iterations) + [
+        f"Run on: {machine}; commit {', '.join(sorted(commits[machine]))}."
+        for machine in sorted(commits)
+    ]
 
 
 def _short(commit: str | None) -> str:

@@ -36,7 +36,7 @@ def record(
     results: dict[str, Any] = {
         "detections": {"auto": summary, "own": summary, "adam25": summary},
         "poses": None, "training_seconds": 100.0 + seed, "calibration_seconds": 20.0,
-        "iterations": 3000, "commit": "0123456789abcdef+", "settings": {"threads": 1},
+        "iterations": 3000, "commit": "0123456789abcdef+", "settings": {"threads": 1, "resolution": 200},
         "hardware": {"cpu": "a CPU", "cores": 2, "gpu": None},
     }  # fmt: skip
     return Record(Job(name, f"/data/{name}", method, seed, share), results)
