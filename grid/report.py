@@ -30,7 +30,10 @@ def write_report(jobs: Sequence[Job], root: Path, steps: Sequence[int]) -> Path 
     path = folder / "README.md"
     with atomic_write(path, "w") as file:
         file.write(f"# {root.name}: {len(records)} of {len(jobs)} jobs\n\n")
-        file.writelines(markdown(table) + "\n" for table in tables)
+        for table in tables:
+            file.write(markdown(table) + "\n")
+            if table.name == "figure_3":
+                file.write("![Figure 3](figure_3.png)\n\n")
     print(f"tables of {len(records)} of {len(jobs)} jobs: {path}")
     return path
 

@@ -78,6 +78,7 @@ def test_grid_is_complete_and_tables_stand_beside_the_papers(run: Benchmark) -> 
     assert (run.root / "tables/figure_3.png").read_bytes().startswith(b"\x89PNG")
     text = (run.root / "tables/README.md").read_text()
     assert "5 of 5 jobs" in text
+    assert "](figure_3.png)" in text
     assert "splatpose (paper)" in text
     assert "OmniposeAD, quoted" in text
     assert f"trained for {TINY.iterations} iterations instead of 3000" in text
