@@ -18,7 +18,7 @@ from grid.jobs import Axes, Job, find_sources, plan
 from grid.poses import summarise
 from grid.records import Record, mean_over_classes, score_of
 from grid.table import Column, Spread, Table, as_json, comma_separated, latex, markdown, spread
-from grid.tables import table_1, table_2, table_3, table_5
+from grid.tables import provenance_notes, table_1, table_2, table_3, table_5
 from scene import InputError
 
 METHOD = "splatpose-default"
@@ -36,7 +36,8 @@ def record(
     results: dict[str, Any] = {
         "detections": {"auto": summary, "own": summary, "adam25": summary},
         "poses": None, "training_seconds": 100.0 + seed, "calibration_seconds": 20.0,
-        "iterations": 3000, "commit": "0123456789abcdef+", "settings": {"threads": 1, "resolution": 200},
+        "iterations": 3000, "commit": "0123456789abcdef+",
+        "settings": {"threads": 1, "resolution": 200},
         "hardware": {"cpu": "a CPU", "cores": 2, "gpu": None},
     }  # fmt: skip
     return Record(Job(name, f"/data/{name}", method, seed, share), results)
@@ -135,6 +136,17 @@ def test_four_formats_of_one_table() -> None:
         "std": 0.5,
         "n": 2,
     }
+
+
+def test_shortened_runs_and_commits_are_named() -> None:
+    records = [record("Cat", seed, 0.9) for seed in (0, 1)]
+    records[0].results["iterations"] = 60
+    records[1].results["commit"] = "fedcba9876543210"
+    assert provenance_notes(records) == [
+        f"{METHOD}: trained for 3000 iterations, at 200 pixels instead of 400.",
+        f"{METHOD}: trained for 60 iterations instead of 3000, at 200 pixels instead of 400.",
+        "Run on: a CPU, 2 cores, 1 thread(s) a job; commit 0123456789ab+, fedcba987654.",
+    ]
 
 
 def test_papers_table_1_agrees_with_its_means() -> None:
