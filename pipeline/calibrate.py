@@ -75,11 +75,12 @@ def calibrate(
     )  # fmt: skip
     save_gallery(gallery, folder.gallery_path)
     if len(held_out) >= MINIMAL_COUNT:
-        check, located = _locate(model, gallery, held_out, kept)
+        calibrated = DETECTION[preset].calibrated
+        memory = build_memory(model, cameras, images) if calibrated else None
+        check, located = _locate(model, gallery, held_out, kept, memory)
         document = {"pose_check": None if check is None else check.as_json()}
-        if DETECTION[preset].calibrated:
+        if memory is not None:
             features, _ = make_features(DETECTION[preset].features, device=run.device)
-            memory = build_memory(model, cameras, images)
             expected = _expected(model, memory, features, cameras, images)
             unit = _unit(model, memory, expected, features, located)
             normality = Normality(memory, expected, unit)
@@ -105,7 +106,11 @@ def _expected(
 
 
 def _locate(
-    model: ObjectRenderer, gallery: Gallery, held_out: tuple[View, ...], kept: list[Tensor]
+    model: ObjectRenderer,
+    gallery: Gallery,
+    held_out: tuple[View, ...],
+    kept: list[Tensor],
+    memory: ResidualMemory | None,
 ) -> tuple[PoseCheck | None, list[Located]]:
     """The pose check, and the held-out views with their poses estimated as those of queries."""
     settings = PoseSettings(backend=model.backend, threads=model.threads)
@@ -115,7 +120,7 @@ def _locate(
     cameras = [view.camera for view in held_out]
     images = tqdm(kept, desc="calibration", unit="view", file=sys.stderr)
     check, poses = calibrate_pose_check(
-        model.gaussians, matcher, cameras, images, model.background, settings
+        model.gaussians, matcher, cameras, images, model.background, settings, memory
     )
     located = [
         Located(image, camera.at(pose.world_to_camera))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
+    Appearance,
     Gallery,
     MatcherName,
     PoseCheck,
@@ -47,12 +48,13 @@ class Inspector:
         settings: PoseSettings | None = None,  # backend and threads are those of the model
         weights: Path | None = None,
         pose_check: PoseCheck | None = None,  # None: poses are not judged
+        appearance: Appearance | None = None,  # what is known of the object's residuals
     ) -> None:
         self.settings = replace(
             settings or PoseSettings(), backend=model.backend, threads=model.threads
         )
         self.model, self.camera, self.scorer = model, camera, scorer
-        self.pose_check = pose_check
+        self.pose_check, self.appearance = pose_check, appearance
         selection = select_matcher(
             matcher, gallery, model.gaussians, weights=weights,
             backend=model.backend, threads=model.threads,
@@ -82,7 +84,7 @@ class Inspector:
         coarse = time.perf_counter() - started
         pose = estimate_pose(
             self.model.gaussians, camera, image, hypotheses, self.model.background,
-            self.settings, self.pose_check,
+            self.settings, self.pose_check, self.appearance,
         )  # fmt: skip
         return replace(pose, seconds=pose.seconds | {"coarse": coarse})
 

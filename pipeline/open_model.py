@@ -57,10 +57,13 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
     model = ObjectRenderer(gaussians, background, parts.pose.backend, parts.pose.threads)
     stored = _load_calibration(folder)
     check = stored.get("pose_check")
-    scorer, calibration, remarks = _scorer(folder, model, parts, device, stored)
+    wanted = parts.preset.calibrated and "features" in stored
+    normality = _load_normality(folder) if wanted else None
+    scorer, calibration, remarks = _scorer(model, parts, device, stored, normality)
     inspector = Inspector(
         model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights,
         None if check is None else PoseCheck.from_json(check),
+        None if normality is None else normality.memory,
     )  # fmt: skip
     if calibration is not None:
         scale = calibration.threshold(parts.false_alarm_rate).map_scale
@@ -71,22 +74,21 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
 
 
 def _scorer(
-    folder: ModelFolder,
     model: ObjectRenderer,
     parts: Parts,
     device: torch.device,
     stored: dict[str, Any],  # calibration.json
+    normality: Normality | None,
 ) -> tuple[Scorer, Calibration | None, list[str]]:
     """The scorer, the calibration of its scores, and remarks."""
     try:
         features, words = make_features(parts.preset.features, parts.weights, device)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from error
-    if not parts.preset.calibrated or stored.get("features") != features.name:
+    if normality is None or stored.get("features") != features.name:
         why = "" if not parts.preset.calibrated else ", no calibration for them in the model"
         scorer = RawScorer(model, features)
         return scorer, None, [f"{words}{why}: raw scores, no threshold"]
-    normality = _load_normality(folder)
     scores = Calibration.from_dict(stored["scores"])
     calibrated = CalibratedScorer(model, features, normality)
     return calibrated, scores, [f"{words}, calibrated on {len(scores.scores)} views kept out"]

@@ -1,5 +1,6 @@
 """Where the camera stood: a gallery, coarse poses of a query, and their refinement."""
 
+from .appearance import Appearance
 from .calibration import calibrate_pose_check
 from .errors import camera_centres, rotation_error, translation_error
 from .gallery import Gallery, build_gallery, load_gallery, save_gallery
@@ -11,6 +12,7 @@ from .settings import PAPER, PoseEstimate, PoseSettings
 
 __all__ = [
     "PAPER",
+    "Appearance",
     "Gallery",
     "Hypothesis",
     "Matcher",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 
+from .appearance import Appearance
 from .errors import rotation_error
 from .hypotheses import Hypothesis
 from .matchers import Matcher
@@ -28,6 +29,7 @@ def calibrate_pose_check(
     images: Sequence[Tensor],  # V of [3, H, W] in 0..1
     background: Tensor,  # [3]
     settings: PoseSettings | None = None,
+    appearance: Appearance | None = None,
 ) -> tuple[PoseCheck | None, list[PoseEstimate]]:
     """Estimates every view twice: as a query, and from the pose of another view, 20 degrees off.
 
@@ -39,13 +41,17 @@ def calibrate_pose_check(
     good, bad, estimates = [], [], []
     for camera, image in zip(cameras, images, strict=True):
         hypotheses = matcher.coarse_poses(image, camera)
-        found = estimate_pose(gaussians, camera, image, hypotheses, background, settings)
+        found = estimate_pose(
+            gaussians, camera, image, hypotheses, background, settings, None, appearance
+        )
         estimates.append(found)
         if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
             good.append(found.evidence)
         misled = _misleading(cameras, camera)
         if misled is not None:
-            found = estimate_pose(gaussians, camera, image, [misled], background, quick)
+            found = estimate_pose(
+                gaussians, camera, image, [misled], background, quick, None, appearance
+            )
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
                 bad.append(found.evidence)
     return fit_pose_check(good, bad), estimates

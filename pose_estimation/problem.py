@@ -10,6 +10,7 @@ from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera, Gaussians
 
 from .adam import refine_twist
+from .appearance import Appearance, corrected
 from .evidence import gather_evidence
 from .lm import Descent, levenberg_marquardt
 from .pyramid import Level, at_level, level_of
@@ -92,9 +93,13 @@ class Problem:
         candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
         return descent
 
-    def visible_from(self, candidate: Candidate) -> ObjectRenderer:
-        """What of the object the candidate's viewpoint shows."""
-        return visible_only(self.model, self.level(LOW), candidate.world_to_camera)
+    def visible_from(
+        self, candidate: Candidate, appearance: Appearance | None = None
+    ) -> ObjectRenderer:
+        """What of the object the candidate's viewpoint shows, in the colours to expect there."""
+        pose = candidate.world_to_camera
+        model = self.model if appearance is None else corrected(self.model, appearance, pose)
+        return visible_only(model, self.level(LOW), pose)
 
     def low_evidence(self, candidate: Candidate) -> dict[str, float]:
         """How well a candidate fits, as far as the low resolution tells."""

@@ -11,6 +11,7 @@ from gaussian_renderer import photometric_loss
 from scene import Camera, Gaussians, InputError
 
 from .adam import refine_screw
+from .appearance import Appearance
 from .evidence import gather_evidence
 from .hypotheses import Hypothesis
 from .pose_check import DOUBTFUL, PoseCheck
@@ -48,11 +49,13 @@ def estimate_pose(
     background: Tensor,  # [3]
     settings: PoseSettings | None = None,
     check: PoseCheck | None = None,
+    appearance: Appearance | None = None,
 ) -> PoseEstimate:
     """Refines the best of the hypotheses until the rendering fits the query.
 
     With a `check` (see `calibrate_pose_check`) the estimate says whether it can be trusted. Under
-    "auto" a doubtful pose gets a second try with Adam from the first hypotheses.
+    "auto" a doubtful pose gets a second try with Adam from the first hypotheses. Known residuals
+    of the object (`appearance`) keep its gloss from moving the pose; adam does not use them.
 
     Raises InputError when there is no hypothesis or the image does not have the camera's size.
     """
@@ -69,7 +72,7 @@ def estimate_pose(
     if settings.method == "adam":
         outcome = _by_screw(problem, hypotheses)
     else:
-        outcome = _by_levels(problem, hypotheses, check)
+        outcome = _by_levels(problem, hypotheses, check, appearance)
     return PoseEstimate(
         world_to_camera=outcome.candidate.world_to_camera,
         loss=outcome.loss,
@@ -101,7 +104,10 @@ def _by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
 
 
 def _by_levels(
-    problem: Problem, hypotheses: Sequence[Hypothesis], check: PoseCheck | None
+    problem: Problem,
+    hypotheses: Sequence[Hypothesis],
+    check: PoseCheck | None,
+    appearance: Appearance | None,
 ) -> _Outcome:
     """The search at low resolution, a second try where it did not do, and the finish."""
     best = _search(problem, hypotheses)
@@ -115,11 +121,12 @@ def _by_levels(
             best, evidence = again, problem.low_evidence(again)
     if check is not None and roughly.rules_out(evidence):
         return _look(problem, best, None, ())
-    outcome = _finish(problem, best)
+    outcome = _finish(problem, best, appearance)
     if second_try and not judge.accepts(outcome.evidence):
         again = _adam(problem, hypotheses)
         if again is not None:
-            outcome = min(outcome, _finish(problem, again), key=lambda found: found.loss)
+            again_finished = _finish(problem, again, appearance)
+            outcome = min(outcome, again_finished, key=lambda found: found.loss)
     return outcome
 
 
@@ -157,9 +164,9 @@ def _adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate | Non
     return best
 
 
-def _finish(problem: Problem, best: Candidate) -> _Outcome:
+def _finish(problem: Problem, best: Candidate, appearance: Appearance | None) -> _Outcome:
     """One candidate at full resolution."""
-    descent = problem.descend(best, _FINISH, problem.visible_from(best))
+    descent = problem.descend(best, _FINISH, problem.visible_from(best, appearance))
     return _look(problem, best, descent.jtj, descent.history)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pose_estimation import (
     translation_error,
 )
 from pose_estimation.adam import Adam, refine_screw, refine_twist
+from pose_estimation.appearance import corrected
 from pose_estimation.lm import levenberg_marquardt
 from pose_estimation.pyramid import Level, level_of, thinned
 from pose_estimation.se3 import twist_exp
@@ -229,3 +231,42 @@ def test_wrong_sizes_and_missing_hypotheses_are_refused():
         estimate_pose(gaussians, camera, torch.ones(3, 10, 10), hypotheses, WHITE)
     with pytest.raises(InputError, match="no coarse pose"):
         estimate_pose(gaussians, camera, torch.ones(3, SIZE, SIZE), [], WHITE)
+
+
+def test_known_residuals_correct_the_colours_that_poses_are_fitted_to():
+    gaussians, true = tiny_object(), orbit(30)[11]
+    gaussians.sh = gaussians.sh.abs()  # no colour is held at zero
+
+    class Sheen:
+        """Every Gaussian is redder than the model says."""
+
+        def expect(self, rotation: Tensor) -> SimpleNamespace:
+            assert torch.equal(rotation.float(), true.world_to_camera[:3, :3].float())
+            return SimpleNamespace(mean=torch.tensor([0.1, 0.0, 0.0]).expand(len(gaussians), 3))
+
+    plain = ObjectRenderer(gaussians, WHITE)
+    model = corrected(plain, Sheen(), true.world_to_camera)
+    change, alpha = (model(true).image - plain(true).image).detach(), plain(true).alpha.detach()
+    assert torch.allclose(change[0], 0.1 * alpha, atol=0.03)
+    assert change[1:].abs().max() < 1e-6
+
+
+def test_a_sheen_that_is_known_does_not_move_the_pose():
+    gaussians, true = tiny_object(), orbit(30)[11]
+    side = 0.5 * (gaussians.means[:, :1] > 0.1) * torch.tensor([1.0, 0.6, 0.2])
+
+    class Sheen:
+        def expect(self, rotation: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(mean=side)
+
+    shiny = corrected(ObjectRenderer(gaussians, WHITE), Sheen(), true.world_to_camera)
+    image = shiny(true).image.detach()
+    hypotheses = [Hypothesis(disturbed(true.world_to_camera, 3), 1.0)]
+    errors = [
+        float(rotation_error(
+            estimate_pose(gaussians, lens(), image, hypotheses, WHITE, appearance=known)
+            .world_to_camera, true.world_to_camera,
+        ))
+        for known in (None, Sheen())
+    ]  # fmt: skip
+    assert errors[1] < 0.2 * errors[0]
