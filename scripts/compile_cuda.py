@@ -3,9 +3,9 @@
     python -m scripts.compile_cuda                       every source, for the usual cards
     python -m scripts.compile_cuda --architectures 89    RTX 40 only
 
-Needs nvcc, and the submodules (git submodule update --init --recursive). Sources that include
-PyTorch's headers need a PyTorch with CUDA and are left out elsewhere. Exits with 0 if all compiled,
-1 if not, 2 if there is nothing to compile with.
+Needs nvcc, and the submodules (git submodule update --init --recursive). Objects are neither linked
+nor kept; any PyTorch will do, also one without CUDA. Exits with 0 if all compiled, 1 if not, 2 if
+there is nothing to compile with.
 """
 
 import shutil
@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import tyro
+from torch.utils.cpp_extension import include_paths
 
 from doctor import NVCC_FLAGS, NVCC_REMEDY
 
@@ -50,9 +50,6 @@ def check(config: CompileConfig) -> int:
     good = True
     for source in sources:
         name = source.relative_to(config.submodules)
-        if _needs_torch(source) and torch.version.cuda is None:
-            print(f"skip {name}  left out: this PyTorch was built without CUDA")
-            continue
         started = time.monotonic()
         errors = _compile(nvcc, source, config)
         good &= not errors
@@ -61,19 +58,10 @@ def check(config: CompileConfig) -> int:
     return 0 if good else 1
 
 
-def _needs_torch(source: Path) -> bool:
-    return "<torch/" in source.read_text(encoding="utf-8", errors="replace")
-
-
 def _compile(nvcc: str, source: Path, config: CompileConfig) -> list[str]:
     """What the compiler has to complain about."""
     module = config.submodules / source.relative_to(config.submodules).parts[0]
-    folders = [module / _GLM]
-    if _needs_torch(source):
-        from torch.utils.cpp_extension import include_paths
-
-        folders += [Path(path) for path in include_paths("cuda")]
-        folders.append(Path(sysconfig.get_paths()["include"]))
+    folders = [module / _GLM, sysconfig.get_paths()["include"], *include_paths("cuda")]
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in config.architectures]
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(

@@ -1,16 +1,19 @@
 """The whole way, from photographs to a verdict, on a pretended GPU: nothing may mix devices."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 from pretend_cuda import PretendCuda, on_gpu, pretended_gpu
 
 from detect import DetectConfig, detect
 from gaussian_renderer import cuda_pose, graphdeco
 from pipeline import optimise
-from pose_estimation import refine, templates
+from pose_estimation import build_gallery, refine, select_matcher, templates
+from pose_estimation.matchers import loftr, xfeat
 from scene import Camera, Gaussians
 from train import TrainConfig, train
 
@@ -40,7 +43,8 @@ def test_training_and_detection_keep_to_their_device(
         optimise, "start_gaussians", lambda *a, **k: start(*a, **k).map(lambda t: t[::8].clone())
     )
     monkeypatch.setattr(templates, "_DIRECTIONS", 40, raising=False)
-    monkeypatch.setattr(refine, "_ADAM_STEPS", 3, raising=False)
+    monkeypatch.setattr(refine, "_ADAM_FIRST", 2, raising=False)
+    monkeypatch.setattr(refine, "_ADAM_THEN", 2, raising=False)
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(BRICK_DOG / "test" / "Burrs" / "0.png", images)
@@ -81,3 +85,31 @@ def test_adapters_and_pose_equations_hand_over_what_cuda_wants(
         assert on_gpu(points)
         assert on_gpu(covariances)
         assert on_gpu(graphdeco.screen_to_ndc(torch.zeros(9, 2, device="cuda"), camera))
+
+
+@pytest.mark.parametrize("name", ["loftr", "xfeat"])
+def test_matching_networks_run_on_the_device_of_the_gaussians(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kornia = pytest.importorskip("kornia.feature")
+    cloud, cameras = tiny_object(), orbit(3)
+    images = [picture(cloud, camera) for camera in cameras]
+    shapes = [visible(image) for image in images]
+    gallery = build_gallery(cloud, cameras, images, shapes, WHITE, rendered_directions=0)
+    query = picture(cloud, orbit(5)[2])
+    monkeypatch.setattr(loftr, "load_loftr", lambda folder: loftr.make_loftr())
+    monkeypatch.setattr(xfeat, "load_xfeat", lambda folder: kornia.XFeat().eval())
+    found = {}
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        is_gpu = device == "cuda"
+        with monkeypatch.context() as patch, pretended_gpu(patch) if is_gpu else nullcontext():
+            there = cloud.map(lambda t, device=device: t.to(device))
+            backend = "gsplat" if is_gpu else "reference"
+            matcher = select_matcher(name, gallery, there, backend=backend).matcher  # type: ignore[arg-type]
+            if is_gpu:
+                assert all(map(on_gpu, matcher._model.parameters()))  # type: ignore[attr-defined]
+            found[device] = matcher.coarse_poses(query.to(device), lens())
+    for here, far in zip(found["cpu"], found["cuda"], strict=True):
+        assert here.score == far.score
+        assert torch.equal(here.world_to_camera, far.world_to_camera)

@@ -40,7 +40,7 @@ def select_matcher(
     backend: str = "auto",
     threads: int = 1,
 ) -> Selection:
-    """Makes the matcher once for all queries of an object.
+    """Makes the matcher once for all queries of an object; networks run where the Gaussians are.
 
     "auto" takes the classical matcher where a plain background gives silhouettes: it needs no
     weights and is the most accurate one there. Elsewhere it takes XFeat, and the classical one
@@ -49,18 +49,19 @@ def select_matcher(
     Raises InputError when the weights of a matcher asked for by name cannot be had.
     """
     folder = None if weights is None else Path(weights)
+    device = gaussians.means.device
     if name == "classical" or (name == "auto" and gallery.known_background is not None):
         return Selection(ClassicalMatcher(gallery), "")
     if name == "loftr":
         from .loftr import LoftrMatcher, load_loftr
 
-        return Selection(LoftrMatcher(gallery, load_loftr(folder)), "")
+        return Selection(LoftrMatcher(gallery, load_loftr(folder).to(device)), "")
     if name not in ("auto", "xfeat"):
         raise InputError(f"unknown matcher '{name}': choose auto, loftr, xfeat or classical")
     from .xfeat import XFeatMatcher, load_xfeat
 
     try:
-        model = load_xfeat(folder)
+        model = load_xfeat(folder).to(device)
     except InputError as error:
         if name == "xfeat":
             raise

@@ -20,7 +20,8 @@ class LoftrMatcher:
     """Counts the mutual coarse matches of a query with each train view (Sun et al. 2021).
 
     The backbone sees every train view once, when the matcher is made. LoFTR's fine stage moves
-    matches by a few pixels but makes none and drops none, so it is not run.
+    matches by a few pixels but makes none and drops none, so it is not run. All is computed on the
+    device of the model.
     """
 
     name = "loftr"
@@ -28,6 +29,7 @@ class LoftrMatcher:
     def __init__(self, gallery: Gallery, model: Any, count: int = 6) -> None:
         self._gallery = gallery
         self._model = model.eval()
+        self._device = next(model.parameters()).device
         self._count = count
         self._features = [  # V of [1, 256, h, w]; half precision halves 0.5 GB for 210 views
             self._encode(gallery.picture(view)).half() for view in range(len(gallery))
@@ -42,16 +44,17 @@ class LoftrMatcher:
 
     def match_counts(self, image: Tensor) -> Tensor:
         """Number of matches of a query [3, H, W] with every train view, [V]."""
-        query = self._encode(image.float().cpu())
+        query = self._encode(image)
         counts = []
         for start in range(0, len(self._features), _BATCH):
             views = torch.cat(self._features[start : start + _BATCH]).float()
             counts.append(self._count_batch(query.expand(len(views), -1, -1, -1), views))
-        return torch.cat(counts)
+        return torch.cat(counts).cpu()
 
     @torch.no_grad()
     def _encode(self, image: Tensor) -> Tensor:
         """Coarse features with their positions [1, C, h, w] of a picture [3, H, W]."""
+        image = image.to(self._device, torch.float32)
         grey = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)[None, None]
         size = [max(_STRIDE, round(side / _STRIDE) * _STRIDE) for side in image.shape[1:]]
         if size != list(image.shape[1:]):

@@ -38,6 +38,7 @@ class XFeatMatcher:
     """Matches a query with the train views that look most like it, and solves for the pose.
 
     Keypoints of the train views are found once and lifted to 3D with the depth of the Gaussians.
+    The network runs where the Gaussians are; its few keypoints are matched on the CPU.
     """
 
     name = "xfeat"
@@ -53,7 +54,7 @@ class XFeatMatcher:
         threads: int = 1,
     ) -> None:
         self._gallery = gallery
-        self._model = model.eval()
+        self._model, self._device = model.eval(), gaussians.means.device
         self._retrieval = ClassicalMatcher(gallery, count=count)
         self._count = count
         self._views = [
@@ -93,9 +94,10 @@ class XFeatMatcher:
 
     def _detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints [M, 2] (pixel centres at + 0.5) and unit descriptors [M, 64]."""
-        found = self._model.detectAndCompute(image[None], top_k=_KEYPOINTS)[0]
+        found = self._model.detectAndCompute(image[None].to(self._device), top_k=_KEYPOINTS)[0]
         # inference tensors do not mix with autograd elsewhere: clone makes them ordinary
-        return found["keypoints"].clone().double() + 0.5, found["descriptors"].clone()
+        keypoints, descriptors = (found[k].cpu().clone() for k in ("keypoints", "descriptors"))
+        return keypoints.double() + 0.5, descriptors
 
     def _lift(self, gaussians: Gaussians, view: int, backend: str, threads: int) -> LiftedView:
         camera, image = self._gallery.camera(view), self._gallery.picture(view)
