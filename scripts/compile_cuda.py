@@ -61,7 +61,7 @@ def check(config: CompileConfig) -> int:
 def _compile(nvcc: str, source: Path, config: CompileConfig) -> list[str]:
     """What the compiler has to complain about."""
     module = config.submodules / source.relative_to(config.submodules).parts[0]
-    folders = [module / _GLM, sysconfig.get_paths()["include"], *include_paths("cuda")]
+    folders = [module / _GLM, sysconfig.get_paths()["include"], *include_paths()]
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in config.architectures]
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
