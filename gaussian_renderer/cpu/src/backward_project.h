@@ -8,7 +8,7 @@ namespace splatpose::SPLATPOSE_ISA {
 
 // What the tiles said about LANES Gaussians, and the gradient that grows out of it.
 struct Flow {
-  F moments[SLOT_GEOMETRY];  // sums of h x, h y, h xx, h xy, h yy, h, |du|, |dv|
+  F moments[SLOT_GEOMETRY];  // sums of h s, h t, h ss, h st, h tt, h, |du|, |dv|
   F pixel[2];                // dL/d(u, v)
   F point[3];                // dL/d(camera-frame point)
   F depth;
@@ -22,24 +22,46 @@ inline void sum_slots(const Frame& frame, int64_t first, int count, int64_t size
   const float* slots = static_cast<const float*>(frame.slots.data());
   std::memset(rows, 0, sizeof(float) * LANES * size);
   for (int lane = 0; lane < count; ++lane) {
+    const uint32_t from = starts[first + lane], to = starts[first + lane + 1];
     float* row = rows + lane * size;
-    for (uint32_t k = starts[first + lane]; k < starts[first + lane + 1]; ++k) {
-      if (!used[k]) continue;
-      const float* slot = slots + k * size;
-      for (int64_t j = 0; j < size; ++j) row[j] += slot[j];
+    for (int64_t j = 0; j < size; j += 4) {
+      typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+      Four total{};
+      for (uint32_t k = from; k < to; ++k) {
+        if (used[k]) total += *reinterpret_cast<const Four*>(slots + k * size + j);
+      }
+      *reinterpret_cast<Four*>(row + j) = total;
     }
   }
 }
 
-// From the moments to the factors of the covariance.
+// As sum_slots, for slots of one cache line.
+inline void sum_lines(const Frame& frame, int64_t first, int count, float* rows) {
+  const uint32_t* starts = static_cast<const uint32_t*>(frame.slot_start.data());
+  const uint8_t* used = static_cast<const uint8_t*>(frame.slot_used.data());
+  const float* slots = static_cast<const float*>(frame.slots.data());
+  for (int lane = 0; lane < LANES; ++lane) {
+    F total[16 / LANES]{};
+    const uint32_t from = lane < count ? starts[first + lane] : 0;
+    const uint32_t to = lane < count ? starts[first + lane + 1] : 0;
+    for (uint32_t k = from; k < to; ++k) {
+      if (!used[k]) continue;
+      for (int j = 0; j < 16 / LANES; ++j) total[j] += load(slots + k * 16 + j * LANES);
+    }
+    for (int j = 0; j < 16 / LANES; ++j) store(rows + lane * 16 + j * LANES, total[j]);
+  }
+}
+
+// From the moments to the factors of the covariance. With S the second moments of (s, t) and L the
+// Cholesky factor, dL/d(conic) = -1/2 L^-1 S L^-T and the conic is 2 ln 2 L^T L, so that
+// dL/d(covariance) = -conic dL/d(conic) conic = 2 (ln 2)^2 L^T S L.
 SPLATPOSE_INLINE void covariance_backward(const Projected& g, const Flow& flow, F* d_axes, F d_jacobian[2][3]) {
   const F* m = flow.moments;
-  const F ga = -0.5f * m[2], gb = -0.5f * m[3], gc = -0.5f * m[4];  // dL/d(conic matrix)
-  const F *k = g.conic;
-  // dL/d(covariance) = -K G K
-  const F p = k[0] * ga + k[1] * gb, q = k[0] * gb + k[1] * gc;
-  const F r = k[1] * ga + k[2] * gb, s = k[1] * gb + k[2] * gc;
-  const F xx = -(p * k[0] + q * k[1]), xy = -(p * k[1] + q * k[2]), yy = -(r * k[1] + s * k[2]);
+  const F su = g.factor[0], sv = g.factor[1], tv = g.factor[2];
+  const F across = fma(m[2], sv, m[3] * tv), down = fma(m[3], sv, m[4] * tv);
+  const F scale = broadcast(0.96090602f);
+  const F xx = scale * su * su * m[2], xy = scale * su * across;
+  const F yy = scale * fma(sv, across, tv * down);
   F d_half[2][3];
   for (int i = 0; i < 3; ++i) {
     d_half[0][i] = 2.0f * (xx * g.half[0][i] + xy * g.half[1][i]);
@@ -82,23 +104,23 @@ inline void sh_backward(const Cloud& cloud, const CloudGradient& gradient, const
                         int64_t first, int count, Projected& g, const F* d_colour, Flow& flow) {
   const int terms = cloud.sh_terms;
   F basis[SH_TERMS], slope[SH_TERMS][3], colour[3], d_masked[3], d_unit[3]{};
+  F coefficients[SH_TERMS][3];
   const ViewDirection direction = view_direction(camera.view, g.point);
   sh_basis(terms, direction.unit, basis, slope);
-  sh_colours(cloud, first, count, basis, colour);
+  load_coefficients(cloud, first, count, coefficients);
+  sh_colours(terms, basis, coefficients, colour);
   const F total = colour[0] + colour[1] + colour[2];
   g.drawn = both(g.drawn, at_least(total - total, F{}));  // not where a coefficient is NaN
   for (int c = 0; c < 3; ++c) d_masked[c] = keep(at_least(colour[c], F{}), d_colour[c]);
   for (int k = 0; k < terms; ++k) {
-    const int64_t at = (first * terms + k) * 3;
-    F coefficient[3], d_coefficient[3];
-    load_columns<3>(cloud.sh + at, 3 * terms, count, coefficient);
-    const F along = dot(coefficient, d_masked);
+    const F along = dot(coefficients[k], d_masked);
     for (int c = 0; c < 3; ++c) {
-      d_coefficient[c] = keep(g.drawn, basis[k] * d_masked[c]);
       d_unit[c] = fma(slope[k][c], along, d_unit[c]);
+      coefficients[k][c] = keep(g.drawn, basis[k] * d_masked[c]);  // now their gradient
     }
-    if (gradient.sh) store_columns<3>(d_coefficient, 3 * terms, count, gradient.sh + at);
   }
+  const int width = 3 * terms;
+  if (gradient.sh) store_table(coefficients[0], width, width, count, gradient.sh + first * width);
   if (terms == 1) return;
   const F along = dot(direction.unit, d_unit);
   for (int j = 0; j < 3; ++j) {
@@ -146,19 +168,25 @@ inline void channels_backward(const Frame& frame, const Cloud& cloud, const Clou
 inline void backward_lanes(const Frame& frame, const Cloud& cloud, const CloudGradient& gradient,
                            int64_t first, int count, float* rows, F* view_sum) {
   const int64_t size = slot_size(frame);
-  sum_slots(frame, first, count, size, rows);
+  if (size == 16) {
+    sum_lines(frame, first, count, rows);
+  } else {
+    sum_slots(frame, first, count, size, rows);
+  }
   Projected g;
   project_lanes(frame.camera, cloud, first, count, g);
   // Lanes past the end repeat the last Gaussian; their rows are zero, and so is what they add.
+  F columns[SLOT_GEOMETRY + GROUP];
+  load_columns<SLOT_GEOMETRY + GROUP>(rows, size, LANES, columns);
   Flow flow;
-  F channel[GROUP];
-  load_columns<SLOT_GEOMETRY>(rows, size, LANES, flow.moments);
-  load_columns<GROUP>(rows + SLOT_GEOMETRY, size, LANES, channel);
+  for (int k = 0; k < SLOT_GEOMETRY; ++k) flow.moments[k] = columns[k];
+  const F* channel = columns + SLOT_GEOMETRY;
   flow.depth = F{};
   if (frame.depth) load_columns<1>(rows + SLOT_GEOMETRY + frame.channels - 1, size, LANES, &flow.depth);
   const F* m = flow.moments;
-  flow.pixel[0] = -(g.conic[0] * m[0] + g.conic[1] * m[1]);
-  flow.pixel[1] = -(g.conic[1] * m[0] + g.conic[2] * m[1]);
+  const F scale = broadcast(-1.38629436f);  // -2 ln 2
+  flow.pixel[0] = scale * g.factor[0] * m[0];
+  flow.pixel[1] = scale * fma(g.factor[1], m[0], g.factor[2] * m[1]);
   F d_axes[9], d_jacobian[2][3];
   covariance_backward(g, flow, d_axes, d_jacobian);
   place_backward(frame.camera, g, d_jacobian, flow);

@@ -6,26 +6,26 @@
 
 namespace splatpose::SPLATPOSE_ISA {
 
-constexpr int RADIX_BITS = 11, RADIX = 1 << RADIX_BITS;
+constexpr int RADIX_BITS = 12;  // at most, of one pass
 
-// One stable pass; false, and nothing moved, when all keys share the digit.
-inline bool radix_pass(int shift, int64_t n, const uint32_t* keys, const uint32_t* order,
+// One stable pass over `bits` bits of the keys.
+inline void radix_pass(int shift, int bits, int64_t n, const uint32_t* keys, const uint32_t* order,
                        uint32_t* keys_out, uint32_t* order_out) {
-  uint32_t start[RADIX] = {};
-  for (int64_t i = 0; i < n; ++i) ++start[keys[i] >> shift & (RADIX - 1)];
+  uint32_t start[1 << RADIX_BITS];
+  const uint32_t digits = (1u << bits) - 1;
+  std::memset(start, 0, sizeof(uint32_t) << bits);
+  for (int64_t i = 0; i < n; ++i) ++start[keys[i] >> shift & digits];
   uint32_t total = 0;
-  for (uint32_t& s : start) {
-    const uint32_t count = s;
-    if (count == n) return false;
-    s = total;
+  for (uint32_t k = 0; k <= digits; ++k) {
+    const uint32_t count = start[k];
+    start[k] = total;
     total += count;
   }
   for (int64_t i = 0; i < n; ++i) {
-    const uint32_t at = start[keys[i] >> shift & (RADIX - 1)]++;
+    const uint32_t at = start[keys[i] >> shift & digits]++;
     keys_out[at] = keys[i];
     order_out[at] = order[i];
   }
-  return true;
 }
 
 // Turns counts per Gaussian into starts and lists the drawn ones, nearest first.
@@ -36,21 +36,30 @@ inline const uint32_t* sort_by_depth(Frame& frame, int64_t n) {
   uint32_t* order = static_cast<uint32_t*>(frame.order.reserve(sizeof(uint32_t) * n));
   uint32_t* order_swap = static_cast<uint32_t*>(frame.order_swap.reserve(sizeof(uint32_t) * n));
   int64_t drawn = 0;
-  uint32_t total = 0;
+  uint32_t total = 0, least = ~0u, most = 0;
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t count = starts[i];
     starts[i] = total;
     total += count;
     keys[drawn] = depths[i];  // depths are positive, so their bits sort like integers
     order[drawn] = static_cast<uint32_t>(i);
-    drawn += count != 0;
+    if (count) {
+      ++drawn;
+      least = smaller(least, depths[i]);
+      most = larger(most, depths[i]);
+    }
   }
   starts[n] = total;
   frame.drawn = drawn;
   frame.pairs = total;
+  // Only the bits in which the depths differ are sorted by, as many in each pass.
+  for (int64_t i = 0; i < drawn; ++i) keys[i] -= least;
+  const int width = most > least ? 32 - __builtin_clz(most - least) : 0;
+  const int passes = (width + RADIX_BITS - 1) / RADIX_BITS;
   uint32_t* keys_swap = depths;
-  for (int shift = 0; shift < 32; shift += RADIX_BITS) {
-    if (!radix_pass(shift, drawn, keys, order, keys_swap, order_swap)) continue;
+  for (int pass = 0; pass < passes; ++pass) {
+    const int shift = width * pass / passes, bits = width * (pass + 1) / passes - shift;
+    radix_pass(shift, bits, drawn, keys, order, keys_swap, order_swap);
     uint32_t* k = keys;
     keys = keys_swap;
     keys_swap = k;
@@ -59,6 +68,18 @@ inline const uint32_t* sort_by_depth(Frame& frame, int64_t n) {
     order_swap = o;
   }
   return order;
+}
+
+// Lists the tiles by the number of their splats, from the most to the least (to a factor of two),
+// so that no thread begins with a long one when the others are done.
+inline void order_tiles(Frame& frame, int tiles) {
+  const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
+  uint32_t* order = static_cast<uint32_t*>(frame.tile_order.reserve(sizeof(uint32_t) * tiles));
+  uint32_t at[34] = {};
+  const auto rank = [start](int t) { return __builtin_clz((start[t + 1] - start[t]) << 1 | 1); };
+  for (int t = 0; t < tiles; ++t) ++at[rank(t) + 1];
+  for (int k = 0; k < 32; ++k) at[k + 1] += at[k];
+  for (int t = 0; t < tiles; ++t) order[at[rank(t)]++] = static_cast<uint32_t>(t);
 }
 
 inline void bin(Frame& frame, int64_t n) {
@@ -85,6 +106,7 @@ inline void bin(Frame& frame, int64_t n) {
       for (int x = r[0]; x < r[1]; ++x) pairs[start[y * frame.tiles_x + x + 1]++] = {splat, slot++};
     }
   }
+  order_tiles(frame, tiles);
 }
 
 }  // namespace splatpose::SPLATPOSE_ISA

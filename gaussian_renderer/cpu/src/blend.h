@@ -1,14 +1,11 @@
 #pragma once
-// Front-to-back blending of one tile. A batch of splats is first sorted into lists, one for each
-// block; then block by block the list is blended with the pixels' state held in registers.
+// Front-to-back blending of one tile: of every batch of splats, each block gets a list of those
+// that may reach it, and blends it with the pixels' state held in registers.
+#include "lists.h"
+#include "pixels.h"
 #include "run.h"
-#include "tile.h"
 
 namespace splatpose::SPLATPOSE_ISA {
-
-constexpr int BATCH = 255;    // so that a place in the batch fits in a byte
-constexpr int NOTHING = 255;  // place of a splat that is seen nowhere; fills up the lists
-constexpr int TOGETHER = 4;   // splats whose alphas are computed in step
 
 struct alignas(64) BlendScratch {
   // Falls on after a pixel is closed: what is under the minimum once stays under it.
@@ -16,19 +13,24 @@ struct alignas(64) BlendScratch {
   float alpha[BLOCKS * BLOCK_PIXELS];
   float channel[GROUP][BLOCKS * BLOCK_PIXELS];
   Splat splats[BATCH + 1];
-  uint64_t touched[BATCH + 1];
-  uint8_t list[BLOCKS][BATCH + TOGETHER];
-  int length[BLOCKS];
+  BlockSets sets;
+  uint32_t list[BATCH + LANES + TOGETHER];  // of the block at hand
 };
 
-// Copies the next splats of the tile, relative to it and with the channels of `group`.
+// Copies the next splats of the tile, relative to it and with the channels of `group`, and finds
+// out which blocks they may reach.
 inline void load_batch(const Frame& frame, const TilePlace& place, const Pair* pairs, int count,
-                       int group, Splat* out) {
+                       int group, BlendScratch& s) {
   const Splat* splats = static_cast<const Splat*>(frame.splats.data());
+  Splat* out = s.splats;
   for (int i = 0; i < smaller(AHEAD, count); ++i) prefetch(splats + pairs[i].splat);
   for (int i = 0; i < count; ++i) {
     if (i + AHEAD < count) prefetch(splats + pairs[i + AHEAD].splat);
     out[i] = to_tile(splats[pairs[i].splat], place);
+    s.sets.low[0][i] = out[i].u - out[i].half_u;
+    s.sets.high[0][i] = out[i].u + out[i].half_u;
+    s.sets.low[1][i] = out[i].v - out[i].half_v;
+    s.sets.high[1][i] = out[i].v + out[i].half_v;
     if (group > 0) {
       const int64_t extra = (frame.channels - 1) / GROUP * GROUP;
       std::memcpy(out[i].channel,
@@ -37,44 +39,33 @@ inline void load_batch(const Frame& frame, const TilePlace& place, const Pair* p
                   sizeof(out[i].channel));
     }
   }
+  out[NOTHING] = Splat{};
+  out[NOTHING].log2_opacity = 2.0f * POWER_MIN;
+  find_block_sets(count, s.sets);
 }
 
-// Lists, for every block that is still open, the splats of the batch that may reach it, and makes
-// the lengths multiples of TOGETHER.
-inline void list_blocks(const Splat* splats, int count, uint64_t open, BlendScratch& s) {
-  std::memset(s.length, 0, sizeof(s.length));
-  for (int i = 0; i < count; ++i) {
-    for (uint64_t m = covered_blocks(splats[i]) & open; m; m &= m - 1) {
-      const int block = __builtin_ctzll(m);
-      s.list[block][s.length[block]++] = static_cast<uint8_t>(i);
-    }
-  }
-  s.splats[NOTHING] = Splat{};
-  s.splats[NOTHING].log2_opacity = 2.0f * POWER_MIN;
-  for (int block = 0; block < BLOCKS; ++block) {
-    while (s.length[block] % TOGETHER) s.list[block][s.length[block]++] = NOTHING;
-  }
+SPLATPOSE_INLINE Splat& listed(BlendScratch& s, int i) {
+  return *reinterpret_cast<Splat*>(reinterpret_cast<char*>(s.splats) + s.list[i]);
 }
 
 // Blends the listed splats into one part of a block; false when all of its pixels are closed.
 template <int C, bool KEEP>
-inline bool blend_part(BlendScratch& s, int block, int part) {
+inline bool blend_part(BlendScratch& s, int length, int block, int part) {
   const int at = block * BLOCK_PIXELS + part * LANES;
   const F column = lane_column() + static_cast<float>(block % 8 * BLOCK);
   const F row = lane_row() + static_cast<float>(block / 8 * BLOCK + part * PART_ROWS);
   F t = load(s.transmittance + at), alpha_sum = load(s.alpha + at), channel[C];
   for (int c = 0; c < C; ++c) channel[c] = load(s.channel[c] + at);
   const uint64_t bit = 1ull << block;
-  const uint8_t* list = s.list[block];
   const F least = broadcast(TRANSMITTANCE_MIN);
   Mask free = at_least(t, least);
-  const int length = any(free) ? s.length[block] : 0;
+  if (!any(free)) return false;
   for (int i = 0; i < length; i += TOGETHER) {
-    F alpha[TOGETHER];
+    F along[TOGETHER], down[TOGETHER], alpha[TOGETHER];
     Mask seen[TOGETHER];
-    const Splat* g[TOGETHER];
-    for (int j = 0; j < TOGETHER; ++j) g[j] = s.splats + list[i + j];
-    log2_alphas<TOGETHER>(g, column, row, alpha);
+    Splat* g[TOGETHER];
+    for (int j = 0; j < TOGETHER; ++j) g[j] = &listed(s, i + j);
+    log2_alphas<TOGETHER>(g, column, row, along, down, alpha);
     for (int j = 0; j < TOGETHER; ++j) seen[j] = at_least(alpha[j], broadcast(POWER_MIN));
     exp2_of<TOGETHER>(alpha);
     for (int j = 0; j < TOGETHER; ++j) {
@@ -82,9 +73,9 @@ inline bool blend_part(BlendScratch& s, int block, int part) {
     }
     for (int j = 0; j < TOGETHER; ++j) {
       // Also where the splat only closes pixels: backward has to see that, too.
-      if (KEEP) s.touched[list[i + j]] |= any(both(seen[j], free)) ? bit : 0;
+      if (KEEP) g[j]->touched |= any_of_both(seen[j], free) ? bit : 0;
       const F before = t;
-      t = before * (1.0f - alpha[j]);
+      t = fnma(alpha[j], before, before);
       free = at_least(t, least);
       const F weight = keep(free, alpha[j] * before);
       alpha_sum += weight;
@@ -98,9 +89,36 @@ inline bool blend_part(BlendScratch& s, int block, int part) {
   return any(free);
 }
 
+// Adds the background and writes the tile's pixels.
+inline void write_tile(const Frame& frame, const TilePlace& place, int group, int channels,
+                       const Image& out, BlendScratch& s) {
+  const int64_t plane = static_cast<int64_t>(frame.camera.width) * frame.camera.height;
+  for (int c = 0; c < channels; ++c) {
+    const int k = group * GROUP + c;
+    if (frame.depth && k == frame.channels - 1) {
+      scatter_tile(frame, place, s.channel[c], out.depth);
+      continue;
+    }
+    for (int i = 0; i < BLOCKS * BLOCK_PIXELS; i += LANES) {
+      const F behind = 1.0f - load(s.alpha + i);
+      store(s.channel[c] + i, fma(behind, broadcast(out.background[k]), load(s.channel[c] + i)));
+    }
+    scatter_tile(frame, place, s.channel[c], out.image + k * plane);
+  }
+  if (group == 0) scatter_tile(frame, place, s.alpha, out.alpha);
+}
+
+// A tile without splats.
+inline void write_empty_tile(const Frame& frame, const TilePlace& place, const Image& out) {
+  const int64_t plane = static_cast<int64_t>(frame.camera.width) * frame.camera.height;
+  const int colours = frame.channels - (frame.depth ? 1 : 0);
+  for (int k = 0; k < colours; ++k) fill_tile(frame, place, out.background[k], out.image + k * plane);
+  fill_tile(frame, place, 0.0f, out.alpha);
+  if (frame.depth) fill_tile(frame, place, 0.0f, out.depth);
+}
+
 template <int C, bool KEEP>
 inline void blend_tile(Frame& frame, int64_t tile, int group, const Image& out, BlendScratch& s) {
-  const FlushSubnormals scope;
   const TilePlace place = tile_place(frame, tile);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());
@@ -113,30 +131,19 @@ inline void blend_tile(Frame& frame, int64_t tile, int group, const Image& out, 
   const int64_t last = start[tile + 1];
   for (; first < last && open; first += BATCH) {
     const int count = static_cast<int>(smaller<int64_t>(BATCH, last - first));
-    load_batch(frame, place, pairs + first, count, group, s.splats);
-    list_blocks(s.splats, count, open, s);
-    if (KEEP) std::memset(s.touched, 0, sizeof(uint64_t) * count);
+    load_batch(frame, place, pairs + first, count, group, s);
     for (uint64_t m = open; m; m &= m - 1) {
       const int block = __builtin_ctzll(m);
+      const int length = list_block(s.sets, block, count, s.list);
+      if (!length) continue;
       bool still = false;
-      for (int part = 0; part < PARTS; ++part) still |= blend_part<C, KEEP>(s, block, part);
+      for (int part = 0; part < PARTS; ++part) still |= blend_part<C, KEEP>(s, length, block, part);
       if (!still) open &= ~(1ull << block);
     }
-    if (KEEP) std::memcpy(touched + first, s.touched, sizeof(uint64_t) * count);
+    for (int i = 0; KEEP && i < count; ++i) touched[first + i] = s.splats[i].touched;
   }
   if (KEEP && first < last) std::memset(touched + first, 0, sizeof(uint64_t) * (last - first));
-  const int64_t plane = static_cast<int64_t>(frame.camera.width) * frame.camera.height;
-  for (int c = 0; c < C; ++c) {
-    const int k = group * GROUP + c;
-    const bool is_depth = frame.depth && k == frame.channels - 1;
-    if (!is_depth) {
-      for (int i = 0; i < TILE * TILE; ++i) {
-        s.channel[c][i] += (1.0f - s.alpha[i]) * out.background[k];
-      }
-    }
-    scatter_tile(frame, place, s.channel[c], is_depth ? out.depth : out.image + k * plane);
-  }
-  if (group == 0) scatter_tile(frame, place, s.alpha, out.alpha);
+  write_tile(frame, place, group, C, out, s);
 }
 
 template <bool KEEP>
@@ -153,7 +160,12 @@ inline void blend(Frame& frame, const Image& out, bool keep_state, int threads) 
   const int groups = (frame.channels + GROUP - 1) / GROUP;
   auto* scratch = static_cast<BlendScratch*>(frame.scratch.reserve(sizeof(BlendScratch) * threads));
   if (keep_state) frame.touched.reserve(sizeof(uint64_t) * frame.pairs);
-  for_each(threads, frame.tiles_x * frame.tiles_y, [&](int64_t tile, int worker) {
+  const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
+  const uint32_t* order = static_cast<const uint32_t*>(frame.tile_order.data());
+  for_each(threads, frame.tiles_x * frame.tiles_y, [&](int64_t place, int worker) {
+    const int64_t tile = order[place];
+    if (start[tile] == start[tile + 1]) return write_empty_tile(frame, tile_place(frame, tile), out);
+    const FlushSubnormals scope;
     for (int group = 0; group < groups; ++group) {
       if (keep_state && group == 0) {
         blend_group<true>(frame, tile, group, out, scratch[worker]);

@@ -1,94 +1,86 @@
 #pragma once
 // Gradients of one tile, front to back again: what lies behind a splat is the final value minus
 // what has been blended so far, so neither a per-pixel counter nor a list of alphas is needed.
+#include "pixels.h"
 #include "run.h"
-#include "tile.h"
 
 namespace splatpose::SPLATPOSE_ISA {
 
+// State of a part of a block, side by side, because a splat needs all of it.
+enum Field { TRANSMITTANCE, BEHIND, D_ALPHA, D_CHANNEL };
+constexpr int FIELDS = D_CHANNEL + GROUP;
+constexpr int CELL = FIELDS * BLOCK_PIXELS;  // floats of a block: [FIELDS, BLOCK_PIXELS]
+
 struct alignas(64) BackwardScratch {
-  float transmittance[BLOCKS * BLOCK_PIXELS];
-  float behind[BLOCKS * BLOCK_PIXELS];  // cotangent times all that is still to be blended
-  float d_alpha[BLOCKS * BLOCK_PIXELS];
-  float d_channel[GROUP][BLOCKS * BLOCK_PIXELS];
+  // BEHIND: cotangent times all that is still to be blended.
+  float cells[BLOCKS * CELL];
   float plane[BLOCKS * BLOCK_PIXELS];
+  float column[8][LANES], row[8 * PARTS][LANES];  // pixel coordinates in the tile
 };
 
-// Sums over pixels of h = alpha dL/dalpha times powers of (dx, dy) = mean - pixel.
+// Sums over pixels of h = alpha dL/dalpha times powers of (s, t), see Splat.
 template <int C>
 struct Moments {
-  F h{}, x{}, y{}, xx{}, xy{}, yy{}, absolute_u{}, absolute_v{}, channel[C]{};
+  F h{}, s{}, t{}, ss{}, st{}, tt{}, absolute_u{}, absolute_v{}, channel[C]{};
 };
 
 template <int C, bool ABSOLUTE>
-SPLATPOSE_INLINE void backward_row(const Splat& g, unsigned bits, int row, int part,
-                                   BackwardScratch& s, Moments<C>& sums) {
-  const F dy = g.v - (lane_row() + static_cast<float>(row * BLOCK + part * PART_ROWS));
-  const F across = row_across(g, dy), down = row_down(g, dy);
-  const F offset = g.u - lane_column();
-  F h_row{}, x_row{};
-  for (; bits; bits &= bits - 1) {
-    const int column = __builtin_ctz(bits);
-    const int at = (row * 8 + column) * BLOCK_PIXELS + part * LANES;
-    const F dx = offset - static_cast<float>(column * BLOCK);
-    const F power = log2_alpha(g, dx, across, down);
-    const Mask seen = at_least(power, broadcast(POWER_MIN));
-    const F raw = exp2(power);
-    const F alpha = keep(seen, minimum(raw, broadcast(ALPHA_MAX)));
-    const F t = load(s.transmittance + at);
-    const F rest = 1.0f - alpha, after = t * rest;
-    const Mask free = at_least(after, broadcast(TRANSMITTANCE_MIN));
-    const F weight = keep(free, alpha * t);
-    F value = load(s.d_alpha + at);
-    for (int c = 0; c < C; ++c) {
-      const F d = load(s.d_channel[c] + at);
-      value = fma(d, broadcast(g.channel[c]), value);
-      sums.channel[c] = fma(weight, d, sums.channel[c]);
-    }
-    const F behind = fnma(weight, value, load(s.behind + at));
-    store(s.transmittance + at, after);
-    store(s.behind + at, behind);
-    // alpha (T value - behind / (1 - alpha)); none where alpha is held at its maximum.
-    const Mask moves = both(free, at_least(broadcast(ALPHA_MAX), raw));
-    const F gain = fnma(behind, alpha * reciprocal(rest), weight * value);
-    const F h = keep(moves, gain);
-    h_row += h;
-    const F x = h * dx;
-    x_row += x;
-    sums.xx = fma(x, dx, sums.xx);
-    if (ABSOLUTE) {
-      sums.absolute_u += absolute(h * fma(broadcast(2.0f * g.aa), dx, across));
-      sums.absolute_v += absolute(h * fma(broadcast(g.ab), dx, 2.0f * g.bb * dy));
-    }
+SPLATPOSE_INLINE void backward_part(const Splat& g, int block, int part, BackwardScratch& scratch,
+                                    Moments<C>& sums) {
+  float* cell = scratch.cells + block * CELL + part * LANES;
+  const auto field = [cell](int k) { return cell + k * BLOCK_PIXELS; };
+  const F x = load(scratch.column[block % 8]), y = load(scratch.row[block / 8 * PARTS + part]);
+  const Splat* splats[1] = {&g};
+  F s, t, raw;
+  log2_alphas<1>(splats, x, y, &s, &t, &raw);
+  const Mask seen = at_least(raw, broadcast(POWER_MIN));
+  exp2_of<1>(&raw);
+  const F alpha = keep(seen, minimum(raw, broadcast(ALPHA_MAX)));
+  const F through = load(field(TRANSMITTANCE)), after = fnma(alpha, through, through);
+  const Mask free = at_least(after, broadcast(TRANSMITTANCE_MIN));
+  const F weight = keep(free, alpha * through);
+  F value = load(field(D_ALPHA));
+  for (int c = 0; c < C; ++c) {
+    const F d = load(field(D_CHANNEL + c));
+    value = fma(d, broadcast(g.channel[c]), value);
+    sums.channel[c] = fma(weight, d, sums.channel[c]);
   }
-  sums.h += h_row;
-  sums.x += x_row;
-  const F y_row = h_row * dy;
-  sums.y += y_row;
-  sums.yy = fma(y_row, dy, sums.yy);
-  sums.xy = fma(x_row, dy, sums.xy);
+  const F behind = load(field(BEHIND)), own = weight * value;
+  store(field(TRANSMITTANCE), after);
+  store(field(BEHIND), behind - own);
+  // alpha (T value - what is behind / (1 - alpha)); none where alpha is held at its maximum.
+  const Mask moves = both(free, at_least(broadcast(ALPHA_MAX), raw));
+  const F h = keep(moves, divide(fnma(alpha, behind, own), 1.0f - alpha));
+  const F hs = h * s, ht = h * t;
+  sums.h += h;
+  sums.s += hs;
+  sums.t += ht;
+  sums.ss = fma(hs, s, sums.ss);
+  sums.st = fma(hs, t, sums.st);
+  sums.tt = fma(ht, t, sums.tt);
+  if (ABSOLUTE) {
+    sums.absolute_u += absolute(hs);
+    sums.absolute_v += absolute(fma(hs, broadcast(g.sv), ht * g.tv));
+  }
 }
 
 template <int C, bool ABSOLUTE>
 inline void backward_splat(const Splat& g, uint64_t blocks, int group, BackwardScratch& s,
-                           float* slot) {
+                           float* slot, bool alone) {
   Moments<C> m;
-  for (int row = 0; row < 8; ++row) {
-    const unsigned bits = blocks >> 8 * row & 255;
-    if (!bits) continue;
-    for (int part = 0; part < PARTS; ++part) backward_row<C, ABSOLUTE>(g, bits, row, part, s, m);
+  for (; blocks; blocks &= blocks - 1) {
+    const int block = __builtin_ctzll(blocks);
+    for (int part = 0; part < PARTS; ++part) backward_part<C, ABSOLUTE>(g, block, part, s, m);
   }
-  const F scale = broadcast(0.69314718f);  // aa, ab, bb are in units of log2
-  const F vectors[SLOT_GEOMETRY + GROUP] = {
-      m.x, m.y, m.xx, m.xy, m.yy, m.h, scale * m.absolute_u, scale * m.absolute_v,
+  const F scale = broadcast(1.38629436f);  // 2 ln 2: ln(alpha) falls by ln 2 (s^2 + t^2)
+  const F vectors[16] = {
+      m.s, m.t, m.ss, m.st, m.tt, m.h, scale * g.su * m.absolute_u, scale * m.absolute_v,
       m.channel[0], C > 1 ? m.channel[1 % C] : F{}, C > 2 ? m.channel[2 % C] : F{},
       C > 3 ? m.channel[3 % C] : F{}};
-  if (group == 0) {
-    sums<SLOT_GEOMETRY + GROUP>(vectors, slot);
-    return;
-  }
-  float total[SLOT_GEOMETRY + GROUP];
-  sums<SLOT_GEOMETRY + GROUP>(vectors, total);
+  if (alone) return sums<16>(vectors, slot);
+  float total[16];
+  sums<16>(vectors, total);
+  if (group == 0) std::memset(slot, 0, sizeof(float) * SLOT_GEOMETRY);
   for (int k = 0; k < SLOT_GEOMETRY; ++k) slot[k] += total[k];
   std::memcpy(slot + SLOT_GEOMETRY + group * GROUP, total + SLOT_GEOMETRY, sizeof(float) * GROUP);
 }
@@ -98,37 +90,64 @@ inline int64_t slot_size(const Frame& frame) {
   return groups == 1 ? 16 : SLOT_GEOMETRY + groups * GROUP;  // one group: a cache line each
 }
 
-// Cotangents of the group in block order, and their product with the final values.
-template <int C>
-inline void load_cotangents(const Frame& frame, const TilePlace& place, int group,
-                            const ImageGradient& image, BackwardScratch& s) {
-  const int64_t plane = static_cast<int64_t>(frame.camera.width) * frame.camera.height;
-  std::memset(s.behind, 0, sizeof(s.behind));
-  const auto take = [&](const float* cotangent, const float* value, float* out) {
-    if (!cotangent) {
-      std::memset(out, 0, sizeof(s.plane));
-      return;
+// Adds one channel: its cotangent, and the product with its final values.
+inline void load_cotangent(const Frame& frame, const TilePlace& place, uint64_t blocks,
+                           const float* cotangent, const float* value, int field,
+                           BackwardScratch& s) {
+  if (cotangent) {
+    gather_tile(frame, place, blocks, cotangent, s.cells + field * BLOCK_PIXELS, CELL);
+    gather_tile(frame, place, blocks, value, s.plane);
+  }
+  for (; blocks; blocks &= blocks - 1) {
+    const int block = __builtin_ctzll(blocks);
+    float* cell = s.cells + block * CELL;
+    for (int i = 0; i < BLOCK_PIXELS; i += LANES) {
+      float* behind = cell + BEHIND * BLOCK_PIXELS + i;
+      float* own = cell + field * BLOCK_PIXELS + i;
+      if (!cotangent) {
+        store(own, F{});
+      } else {
+        store(behind, fma(load(own), load(s.plane + block * BLOCK_PIXELS + i), load(behind)));
+      }
     }
-    gather_tile(frame, place, cotangent, out);
-    gather_tile(frame, place, value, s.plane);
-    for (int i = 0; i < TILE * TILE; ++i) s.behind[i] += out[i] * s.plane[i];
-  };
+  }
+}
+
+// The state of the named blocks before the first splat.
+template <int C>
+inline void load_cells(const Frame& frame, const TilePlace& place, uint64_t blocks, int group,
+                       const ImageGradient& image, BackwardScratch& s) {
+  const int64_t plane = static_cast<int64_t>(frame.camera.width) * frame.camera.height;
+  clear_transmittance(place, s.plane);
+  for (uint64_t m = blocks; m; m &= m - 1) {
+    const int block = __builtin_ctzll(m);
+    for (int i = 0; i < BLOCK_PIXELS; i += LANES) {
+      float* cell = s.cells + block * CELL + i;
+      store(cell + TRANSMITTANCE * BLOCK_PIXELS, load(s.plane + block * BLOCK_PIXELS + i));
+      store(cell + BEHIND * BLOCK_PIXELS, F{});
+    }
+  }
   for (int c = 0; c < C; ++c) {
     const int k = group * GROUP + c;
     if (frame.depth && k == frame.channels - 1) {
-      take(image.d_depth, image.depth, s.d_channel[c]);
+      load_cotangent(frame, place, blocks, image.d_depth, image.depth, D_CHANNEL + c, s);
     } else {
-      take(image.d_image ? image.d_image + k * plane : nullptr, image.image + k * plane,
-           s.d_channel[c]);
+      load_cotangent(frame, place, blocks, image.d_image ? image.d_image + k * plane : nullptr,
+                     image.image + k * plane, D_CHANNEL + c, s);
     }
   }
-  take(group == 0 ? image.d_alpha : nullptr, image.alpha, s.d_alpha);
+  load_cotangent(frame, place, blocks, group == 0 ? image.d_alpha : nullptr, image.alpha, D_ALPHA, s);
+  for (int k = 0; k < 8; ++k) {
+    store(s.column[k], lane_column() + static_cast<float>(BLOCK * k));
+    for (int part = 0; part < PARTS; ++part) {
+      store(s.row[k * PARTS + part], lane_row() + static_cast<float>(BLOCK * k + part * PART_ROWS));
+    }
+  }
 }
 
 template <int C, bool ABSOLUTE>
 inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGradient& image,
                           BackwardScratch& s) {
-  const FlushSubnormals scope;
   const TilePlace place = tile_place(frame, tile);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());
@@ -138,9 +157,10 @@ inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGrad
   const int64_t extra = (frame.channels - 1) / GROUP * GROUP, size = slot_size(frame);
   float* slots = static_cast<float*>(frame.slots.data());
   uint8_t* used = static_cast<uint8_t*>(frame.slot_used.data());
-  load_cotangents<C>(frame, place, group, image, s);
-  clear_transmittance(place, s.transmittance);
   const int64_t last = start[tile + 1];
+  uint64_t blocks = 0;
+  for (int64_t i = start[tile]; i < last; ++i) blocks |= touched[i];
+  load_cells<C>(frame, place, blocks, group, image, s);
   for (int64_t i = start[tile]; i < last; ++i) {
     const Pair pair = pairs[i];
     if (i + AHEAD < last) {
@@ -155,7 +175,8 @@ inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGrad
       std::memcpy(local.channel, features + pair.splat * extra + (group - 1) * GROUP,
                   sizeof(local.channel));
     }
-    backward_splat<C, ABSOLUTE>(local, touched[i], group, s, slots + pair.slot * size);
+    backward_splat<C, ABSOLUTE>(local, touched[i], group, s, slots + pair.slot * size,
+                                frame.channels <= GROUP);
   }
 }
 
@@ -178,7 +199,12 @@ inline void blend_backward(Frame& frame, const ImageGradient& image, bool absolu
       static_cast<BackwardScratch*>(frame.scratch.reserve(sizeof(BackwardScratch) * threads));
   frame.slots.reserve(sizeof(float) * frame.pairs * slot_size(frame));
   frame.slot_used.reserve(frame.pairs);
-  for_each(threads, frame.tiles_x * frame.tiles_y, [&](int64_t tile, int worker) {
+  const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
+  const uint32_t* order = static_cast<const uint32_t*>(frame.tile_order.data());
+  for_each(threads, frame.tiles_x * frame.tiles_y, [&](int64_t place, int worker) {
+    const int64_t tile = order[place];
+    if (start[tile] == start[tile + 1]) return;
+    const FlushSubnormals scope;
     for (int group = 0; group < groups; ++group) {
       if (absolute_sums) {
         backward_group<true>(frame, tile, group, image, scratch[worker]);

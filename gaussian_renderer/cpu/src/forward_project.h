@@ -6,101 +6,97 @@
 
 namespace splatpose::SPLATPOSE_ISA {
 
-constexpr float LOG2E = 1.44269504f;
-
-// Writes the channels of the lanes into splats and features; returns where all were finite.
-SPLATPOSE_INLINE Mask write_channels(Frame& frame, const Cloud& cloud, int64_t first, int count,
-                                     const Projected& g) {
-  Splat* splats = static_cast<Splat*>(frame.splats.data()) + first;
-  const int extra = (frame.channels - 1) / GROUP * GROUP;  // floats a Gaussian in `features`
-  float* features = static_cast<float*>(frame.features.data()) + first * extra;
-  F colour[3], worst = F{};
-  if (cloud.sh) {
-    F basis[SH_TERMS];
+// The channels of one group of the lanes; `worst` becomes NaN where a colour is not finite.
+inline void channel_group(const Frame& frame, const Cloud& cloud, int64_t first, int count,
+                          int group, const Projected& g, F* out, F& worst) {
+  for (int k = 0; k < GROUP; ++k) out[k] = F{};
+  const int some = smaller(GROUP, cloud.channels - group * GROUP);
+  if (cloud.sh && group == 0) {
+    F basis[SH_TERMS], coefficients[SH_TERMS][3];
     const ViewDirection direction = view_direction(frame.camera.view, g.point);
     sh_basis(cloud.sh_terms, direction.unit, basis, nullptr);
-    sh_colours(cloud, first, count, basis, colour);
-    for (int c = 0; c < 3; ++c) {
-      worst += colour[c] - colour[c];
-      colour[c] = maximum(colour[c], F{});
-    }
+    load_coefficients(cloud, first, count, coefficients);
+    sh_colours(cloud.sh_terms, basis, coefficients, out);
+  } else if (some > 0) {
+    load_table(cloud.colours + first * cloud.channels + group * GROUP, some, cloud.channels, count,
+               out);
   }
-  alignas(64) float lanes[4][LANES];
-  for (int c = 0; c < 3; ++c) store(lanes[c], cloud.sh ? colour[c] : F{});
-  store(lanes[3], g.point[2]);
-  float bad[LANES];
-  store(bad, worst);
+  for (int k = 0; k < some; ++k) {
+    worst += out[k] - out[k];
+    if (cloud.sh) out[k] = maximum(out[k], F{});
+  }
+  const int depth = frame.channels - 1 - group * GROUP;
+  if (frame.depth && depth >= 0 && depth < GROUP) out[depth] = g.point[2];
+}
+
+// Splats and features of the lanes; returns where all colours were finite.
+SPLATPOSE_INLINE Mask write_splats(Frame& frame, const Cloud& cloud, int64_t first, int count,
+                                   const Projected& g, const F* half) {
+  F worst{}, columns[16] = {g.pixel[0],  g.pixel[1],     g.factor[0], g.factor[1],
+                            g.factor[2], g.log2_opacity, half[0],     half[1]};
+  channel_group(frame, cloud, first, count, 0, g, columns + 8, worst);
+  Splat* splats = static_cast<Splat*>(frame.splats.data()) + first;
+  store_columns<16>(columns, sizeof(Splat) / sizeof(float), count, &splats->u);
+  const int extra = (frame.channels - 1) / GROUP * GROUP;  // floats a Gaussian in `features`
+  for (int group = 1; group * GROUP < frame.channels; ++group) {
+    F more[GROUP];
+    channel_group(frame, cloud, first, count, group, g, more, worst);
+    float* features = static_cast<float*>(frame.features.data()) + first * extra;
+    store_columns<GROUP>(more, extra, count, features + (group - 1) * GROUP);
+  }
+  return at_least(worst, F{});
+}
+
+// Tiles with pixel centres within `half` of the mean along one axis, [from, to), packed into one
+// number; 0 where there are none. `length` adds up how many.
+SPLATPOSE_INLINE I tile_range(F mean, F half, int size, I& length) {
+  const F low = maximum(mean - half - 0.5f, F{});
+  const F high = minimum(mean + half - 0.5f, broadcast(static_cast<float>(size - 1)));
+  const I floor = __builtin_convertvector(low, I);
+  const I from = floor - (I)(__builtin_convertvector(floor, F) < low);  // rounded up
+  const I to = __builtin_convertvector(maximum(high, broadcast(-1.0f)), I);
+  const I hit = (from <= to) & (high >= 0.0f);
+  const I first = from / TILE, last = to / TILE + 1;
+  length = (last - first) & hit;
+  return (first | last << 16) & hit;
+}
+
+inline void project_lanes_forward(Frame& frame, const Cloud& cloud, int64_t first, int count,
+                                  int32_t* radii) {
+  Projected g;
+  project_lanes(frame.camera, cloud, first, count, g);
+  if (cloud.screen) {
+    F offset[2];
+    load_columns<2>(cloud.screen + 2 * first, 2, count, offset);
+    for (int k = 0; k < 2; ++k) g.pixel[k] += offset[k];
+    g.drawn = both(g.drawn, at_least(g.pixel[0] - g.pixel[0] + g.pixel[1] - g.pixel[1], F{}));
+  }
+  const F reach = maximum(1.38629436f * (g.log2_opacity + LOG2_255), F{});  // 2 ln(255 opacity)
+  const F half[2] = {square_root(reach * g.covariance[0]), square_root(reach * g.covariance[2])};
+  g.drawn = both(g.drawn, at_least(broadcast(1e30f), half[0] + half[1]));
+  g.drawn = both(g.drawn, write_splats(frame, cloud, first, count, g, half));
+  // Numbers that are not drawn may be anything; integers are made of finite ones only.
+  const F clean[4] = {keep(g.drawn, g.pixel[0]), keep(g.drawn, g.pixel[1]), keep(g.drawn, half[0]),
+                      keep(g.drawn, half[1])};
+  I columns, rows;
+  const I across = tile_range(clean[0], clean[2], frame.camera.width, columns);
+  const I down = tile_range(clean[1], clean[3], frame.camera.height, rows);
+  const I tiles = columns * rows & (I)keep(g.drawn, (F)(I{} - 1));
+  const F size = minimum(maximum(clean[2], clean[3]), broadcast(1e9f));
+  const I floor = __builtin_convertvector(size, I);
+  const I radius = floor - (I)(__builtin_convertvector(floor, F) < size);
+  alignas(64) int32_t lanes[5][LANES];
+  const I all[5] = {across, down, tiles, (I)g.point[2], (radius > 1 ? radius : I{} + 1) & (tiles > 0)};
+  std::memcpy(lanes, all, sizeof(lanes));
+  uint32_t* rectangles = static_cast<uint32_t*>(frame.rectangles.data()) + 2 * first;
   for (int lane = 0; lane < count; ++lane) {
-    float* own = splats[lane].channel;
-    for (int k = frame.channels; k < GROUP; ++k) own[k] = 0.0f;
-    for (int k = 0; k < frame.channels; ++k) {
-      const bool is_depth = frame.depth && k == frame.channels - 1;
-      const float value = is_depth   ? lanes[3][lane]
-                          : cloud.sh ? lanes[k][lane]
-                                     : cloud.colours[(first + lane) * cloud.channels + k];
-      if (!is_depth) bad[lane] += value - value;
-      (k < GROUP ? own[k] : features[lane * extra + k - GROUP]) = value;
-    }
-    for (int k = frame.channels; k < extra + GROUP; ++k) {
-      if (k >= GROUP) features[lane * extra + k - GROUP] = 0.0f;
-    }
+    rectangles[2 * lane] = lanes[0][lane];
+    rectangles[2 * lane + 1] = lanes[1][lane];
   }
-  return at_least(load(bad), F{});
-}
-
-// Tiles under the rectangle of pixel centres within `half` of the mean; empty when off the image.
-inline void cover(const Frame& frame, const Splat& s, uint16_t* tiles) {
-  const float low[2] = {s.u - s.half_u - 0.5f, s.v - s.half_v - 0.5f};
-  const float high[2] = {s.u + s.half_u - 0.5f, s.v + s.half_v - 0.5f};
-  const int size[2] = {frame.camera.width, frame.camera.height};
-  for (int k = 0; k < 2; ++k) {
-    const float from = __builtin_ceilf(larger(low[k], 0.0f));
-    const float to = __builtin_floorf(smaller(high[k], static_cast<float>(size[k] - 1)));
-    const bool hit = from <= to;
-    tiles[2 * k] = hit ? static_cast<uint16_t>(static_cast<int>(from) / TILE) : 0;
-    tiles[2 * k + 1] = hit ? static_cast<uint16_t>(static_cast<int>(to) / TILE + 1) : 0;
-  }
-}
-
-inline void project_chunk(Frame& frame, const Cloud& cloud, int64_t first, int64_t last,
-                          int32_t* radii) {
-  Splat* splats = static_cast<Splat*>(frame.splats.data());
-  uint16_t* rectangles = static_cast<uint16_t*>(frame.rectangles.data());
-  uint32_t* counts = static_cast<uint32_t*>(frame.slot_start.data());
-  uint32_t* depths = static_cast<uint32_t*>(frame.keys_swap.data());
-  for (int64_t i = first; i < last; i += LANES) {
-    const int count = static_cast<int>(smaller<int64_t>(LANES, last - i));
-    Projected g;
-    project_lanes(frame.camera, cloud, i, count, g);
-    g.drawn = both(g.drawn, write_channels(frame, cloud, i, count, g));
-    if (cloud.screen) {
-      F offset[2];
-      load_columns<2>(cloud.screen + 2 * i, 2, count, offset);
-      for (int k = 0; k < 2; ++k) g.pixel[k] += offset[k];
-      g.drawn = both(g.drawn, at_least(g.pixel[0] - g.pixel[0] + g.pixel[1] - g.pixel[1], F{}));
-    }
-    const F reach = maximum(1.38629436f * (g.log2_opacity + LOG2_255), F{});  // 2 ln(255 opacity)
-    const F half_u = square_root(reach * g.covariance[0]);
-    const F half_v = square_root(reach * g.covariance[2]);
-    g.drawn = both(g.drawn, at_least(broadcast(1e30f), half_u + half_v));
-    const F columns[8] = {g.pixel[0], g.pixel[1], -0.5f * LOG2E * g.conic[0], -LOG2E * g.conic[1],
-                          -0.5f * LOG2E * g.conic[2], g.log2_opacity, half_u, half_v};
-    store_columns<8>(columns, sizeof(Splat) / sizeof(float), count, &splats[i].u);
-    float drawn[LANES];
-    store(drawn, keep(g.drawn, broadcast(1.0f)));
-    alignas(64) float z[LANES];
-    store(z, g.point[2]);
-    for (int lane = 0; lane < count; ++lane) {
-      const Splat& s = splats[i + lane];
-      uint16_t* tiles = rectangles + 4 * (i + lane);
-      for (int k = 0; k < 4; ++k) tiles[k] = 0;
-      if (drawn[lane] != 0.0f) cover(frame, s, tiles);
-      counts[i + lane] = (tiles[1] - tiles[0]) * (tiles[3] - tiles[2]);
-      std::memcpy(&depths[i + lane], &z[lane], sizeof(uint32_t));
-      const float radius = smaller(__builtin_ceilf(larger(s.half_u, s.half_v)), 1e9f);
-      radii[i + lane] = counts[i + lane] ? larger(static_cast<int32_t>(radius), 1) : 0;
-    }
-  }
+  const size_t bytes = sizeof(int32_t) * count;
+  std::memcpy(static_cast<uint32_t*>(frame.slot_start.data()) + first, lanes[2], bytes);
+  std::memcpy(static_cast<uint32_t*>(frame.keys_swap.data()) + first, lanes[3], bytes);
+  std::memcpy(radii + first, lanes[4], bytes);
 }
 
 inline void project(Frame& frame, const Cloud& cloud, int32_t* radii, int threads) {
@@ -112,7 +108,11 @@ inline void project(Frame& frame, const Cloud& cloud, int32_t* radii, int thread
   frame.slot_start.reserve(sizeof(uint32_t) * (n + 1));
   frame.keys_swap.reserve(sizeof(uint32_t) * n);
   for_each(threads, (n + CHUNK - 1) / CHUNK, [&](int64_t chunk, int) {
-    project_chunk(frame, cloud, chunk * CHUNK, smaller<int64_t>(n, (chunk + 1) * CHUNK), radii);
+    const int64_t last = smaller<int64_t>(n, (chunk + 1) * CHUNK);
+    for (int64_t i = chunk * CHUNK; i < last; i += LANES) {
+      project_lanes_forward(frame, cloud, i, static_cast<int>(smaller<int64_t>(LANES, last - i)),
+                            radii);
+    }
   });
 }
 

@@ -53,15 +53,20 @@ struct CloudGradient {  // same shapes as Cloud; null: not wanted
   double* view;     // [12]
 };
 
-// One Gaussian on the image plane; exactly one cache line.
+// One Gaussian on the image plane; exactly one cache line. With dx and dy counted from a pixel to
+// the mean, log2(alpha) = log2_opacity - s^2 - t^2, where s = su dx + sv dy and t = tv dy: the
+// Cholesky factor of the conic. It rounds better than the conic (no cancellation along a needle),
+// and it is cheaper, because s and t are linear in the pixel.
 struct alignas(64) Splat {
   float u, v;              // pixels
-  float aa, ab, bb;        // log2(alpha) = log2_opacity + aa dx^2 + ab dx dy + bb dy^2
+  float su, sv, tv;
   float log2_opacity;
   float half_u, half_v;    // pixels; outside of the rectangle alpha < 1/255
   float channel[GROUP];
-  float unused[4];
+  float s_start, t_start;  // s and t at a tile's first pixel; only in the copies of a tile
+  uint64_t touched;        // blocks of the tile to which it contributed; likewise
 };
+static_assert(sizeof(Splat) == 64);
 
 struct Pair {         // a Gaussian that touches a tile
   uint32_t splat;
@@ -85,6 +90,7 @@ struct Frame {
   Buffer slot_start;  // uint32_t [N + 1]
   Buffer keys, order, keys_swap, order_swap;  // uint32_t [N]
   Buffer tile_start;  // uint32_t [tiles + 1]
+  Buffer tile_order;  // uint32_t [tiles], the fullest first
   Buffer pair_list;   // Pair [pairs], by tile, nearest first
   Buffer touched;     // uint64_t [pairs] blocks to which the pair contributed
   Buffer slots;       // float [pairs, slot size]

@@ -19,8 +19,8 @@ struct alignas(64) PoseScratch {
 // As blend_part, with derivatives. With ln(T) growing at rate L, a weight w = T alpha changes by
 // w (L + d ln(alpha)), and L by -alpha / (1 - alpha) d ln(alpha).
 template <bool COLOUR>
-inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p, int block,
-                      int part) {
+inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p, int length,
+                      int block, int part) {
   BlendScratch& s = p.blend;
   const int at = block * BLOCK_PIXELS + part * LANES;
   const F column = lane_column() + static_cast<float>(block % 8 * BLOCK);
@@ -35,23 +35,25 @@ inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p
     rate[k] = load(p.log_rate[k] + at);
     for (int c = 0; c < 3; ++c) derivative[c][k] = load(p.derivative[c][k] + at);
   }
-  for (int i = 0; i < s.length[block]; ++i) {
-    const Splat& g = s.splats[s.list[block][i]];
-    const F dx = g.u - column, dy = g.v - row;
-    const F power = log2_alpha(g, dx, row_across(g, dy), row_down(g, dy));
-    const Mask seen = at_least(power, broadcast(POWER_MIN));
-    if (!any(both(seen, free))) continue;
-    const F raw = exp2(power);
+  for (int i = 0; i < length; ++i) {
+    const Splat& g = listed(s, i);
+    const Splat* splats[1] = {&g};
+    F along, down, raw;
+    log2_alphas<1>(splats, column, row, &along, &down, &raw);
+    const Mask seen = at_least(raw, broadcast(POWER_MIN));
+    if (!any_of_both(seen, free)) continue;
+    exp2_of<1>(&raw);
     const F alpha = keep(seen, minimum(raw, broadcast(ALPHA_MAX)));
-    const F rest = 1.0f - alpha, before = t;
-    t = before * rest;
+    const F before = t;
+    t = fnma(alpha, before, before);
     free = at_least(t, least);
     const F weight = keep(free, alpha * before);
     const Mask moves = both(free, at_least(broadcast(ALPHA_MAX), raw));
-    const F moving = keep(moves, weight), ratio = keep(moves, alpha * reciprocal(rest));
+    const F moving = keep(moves, weight), ratio = keep(moves, divide(alpha, 1.0f - alpha));
     alpha_sum += weight;
     for (int c = 0; c < 3; ++c) channel[c] = fma(weight, broadcast(g.channel[c]), channel[c]);
-    const Tangent& d = tangents[pairs[s.list[block][i]].splat];
+    const F dx = g.u - column, dy = g.v - row;
+    const Tangent& d = tangents[pairs[s.list[i] / sizeof(Splat)].splat];
     for (int k = 0; k < TWIST; ++k) {
       const F slope = fma(broadcast(d.xx[k]), dx, fma(broadcast(d.xy[k]), dy, broadcast(d.x[k])));
       const F down = fma(broadcast(d.yy[k]), dy, broadcast(d.y[k]));
@@ -129,8 +131,10 @@ inline void pose_tile(const Frame& frame, int64_t tile, const Residual& residual
   clear_transmittance(place, s.transmittance);
   // Weight 1 inside of the image and 0 outside, as the transmittance starts.
   std::memcpy(p.weight, s.transmittance, sizeof(p.weight));
-  if (residual.weights) gather_tile(frame, place, residual.weights, p.weight);
-  for (int c = 0; c < 3; ++c) gather_tile(frame, place, residual.target + c * plane, p.target[c]);
+  if (residual.weights) gather_tile(frame, place, ~0ull, residual.weights, p.weight);
+  for (int c = 0; c < 3; ++c) {
+    gather_tile(frame, place, ~0ull, residual.target + c * plane, p.target[c]);
+  }
   std::memset(s.alpha, 0, sizeof(s.alpha));
   std::memset(s.channel, 0, sizeof(s.channel));
   std::memset(p.log_rate, 0, sizeof(p.log_rate));
@@ -139,13 +143,14 @@ inline void pose_tile(const Frame& frame, int64_t tile, const Residual& residual
   uint64_t open = inside;
   for (int64_t first = start[tile]; first < start[tile + 1] && open; first += BATCH) {
     const int count = static_cast<int>(smaller<int64_t>(BATCH, start[tile + 1] - first));
-    load_batch(frame, place, pairs + first, count, 0, s.splats);
-    list_blocks(s.splats, count, open, s);
+    load_batch(frame, place, pairs + first, count, 0, s);
     for (uint64_t m = open; m; m &= m - 1) {
       const int block = __builtin_ctzll(m);
+      const int length = list_block(s.sets, block, count, s.list);
+      if (!length) continue;
       bool still = false;
       for (int part = 0; part < PARTS; ++part) {
-        still |= pose_part<COLOUR>(tangents, pairs + first, p, block, part);
+        still |= pose_part<COLOUR>(tangents, pairs + first, p, length, block, part);
       }
       if (!still) open &= ~(1ull << block);
     }

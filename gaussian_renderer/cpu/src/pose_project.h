@@ -80,15 +80,12 @@ inline void colour_tangent(const Cloud& cloud, const Pinhole& camera, int64_t fi
   F basis[SH_TERMS], slope[SH_TERMS][3], colour[3];
   const ViewDirection direction = view_direction(camera.view, g.point);
   sh_basis(cloud.sh_terms, direction.unit, basis, slope);
-  F by_unit[3][3]{};
-  for (int c = 0; c < 3; ++c) colour[c] = broadcast(0.5f);
+  F by_unit[3][3]{}, coefficients[SH_TERMS][3];
+  load_coefficients(cloud, first, count, coefficients);
+  sh_colours(cloud.sh_terms, basis, coefficients, colour);
   for (int k = 0; k < cloud.sh_terms; ++k) {
-    F coefficient[3];
-    load_columns<3>(cloud.sh + (first * cloud.sh_terms + k) * 3, 3 * cloud.sh_terms, count,
-                    coefficient);
     for (int c = 0; c < 3; ++c) {
-      colour[c] = fma(basis[k], coefficient[c], colour[c]);
-      for (int j = 0; j < 3; ++j) by_unit[c][j] = fma(slope[k][j], coefficient[c], by_unit[c][j]);
+      for (int j = 0; j < 3; ++j) by_unit[c][j] = fma(slope[k][j], coefficients[k][c], by_unit[c][j]);
     }
   }
   for (int c = 0; c < 3; ++c) {

@@ -1,10 +1,12 @@
 #pragma once
 // From raw parameters to the image plane: EWA splatting (Zwicker et al. 2001; Kerbl et al. 2023),
 // LANES Gaussians at a time. Forward, backward and the pose tangents share `project_lanes`.
+#include "columns.h"
 #include "kernel.h"
-#include "simd.h"
 
 namespace splatpose::SPLATPOSE_ISA {
+
+constexpr float LOG2E = 1.44269504f;
 
 struct Projected {
   F mean[3];        // object frame
@@ -19,6 +21,7 @@ struct Projected {
   F half[2][3];     // jacobian * axes; covariance = half half^T + low pass
   F conic[3];       // inverse covariance: xx, xy, yy
   F covariance[3];  // xx, xy, yy
+  F factor[3];      // su, sv, tv of Splat
   F pixel[2];
   F opacity, log2_opacity;
   Mask drawn;
@@ -89,6 +92,11 @@ SPLATPOSE_INLINE void shape(Projected& g) {
   g.conic[0] = g.covariance[2] * inverse;
   g.conic[1] = -xy * inverse;
   g.conic[2] = g.covariance[0] * inverse;
+  // Cholesky factor of half the conic, in units of log2.
+  const F sharpness = 1.0f / g.covariance[2];
+  g.factor[0] = square_root(broadcast(0.5f * LOG2E) * g.conic[0]);
+  g.factor[1] = -xy * sharpness * g.factor[0];
+  g.factor[2] = square_root(broadcast(0.5f * LOG2E) * sharpness);
   g.drawn = both(g.drawn, above(determinant, F{}));
 }
 

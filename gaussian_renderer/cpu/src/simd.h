@@ -52,16 +52,14 @@ SPLATPOSE_INLINE F select(Mask m, F a, F b) {
 }
 SPLATPOSE_INLINE F keep(Mask m, F a) { return (F)_mm512_maskz_mov_ps(m, (__m512)a); }
 SPLATPOSE_INLINE bool any(Mask m) { return m != 0; }
+SPLATPOSE_INLINE bool any_of_both(Mask a, Mask b) { return !_ktestz_mask16_u8(a, b); }
+SPLATPOSE_INLINE unsigned bits(Mask m) { return m; }
 SPLATPOSE_INLINE F minimum(F a, F b) { return (F)_mm512_min_ps((__m512)a, (__m512)b); }
 SPLATPOSE_INLINE F maximum(F a, F b) { return (F)_mm512_max_ps((__m512)a, (__m512)b); }
 SPLATPOSE_INLINE F square_root(F a) { return (F)_mm512_sqrt_ps((__m512)a); }
 SPLATPOSE_INLINE F absolute(F a) { return (F)_mm512_abs_ps((__m512)a); }
 SPLATPOSE_INLINE float sum(F a) { return _mm512_reduce_add_ps((__m512)a); }
-// 1 / a by the 14-bit estimate and one Newton step: a division would hold up the port for longer.
-SPLATPOSE_INLINE F reciprocal(F a) {
-  const F r = (F)_mm512_rcp14_ps((__m512)a);
-  return fma(r, fnma(a, r, broadcast(1.0f)), r);
-}
+SPLATPOSE_INLINE F reciprocal_estimate(F a) { return (F)_mm512_rcp14_ps((__m512)a); }  // 14 bits
 
 #else
 
@@ -84,11 +82,7 @@ SPLATPOSE_INLINE bool any(Mask m) { return _mm256_movemask_ps((__m256)m) != 0; }
 SPLATPOSE_INLINE F minimum(F a, F b) { return (F)_mm256_min_ps((__m256)a, (__m256)b); }
 SPLATPOSE_INLINE F maximum(F a, F b) { return (F)_mm256_max_ps((__m256)a, (__m256)b); }
 SPLATPOSE_INLINE F square_root(F a) { return (F)_mm256_sqrt_ps((__m256)a); }
-SPLATPOSE_INLINE F reciprocal(F a) {
-  const F r = (F)_mm256_rcp_ps((__m256)a);  // 12 bits
-  const F s = fma(r, fnma(a, r, broadcast(1.0f)), r);
-  return s;
-}
+SPLATPOSE_INLINE F reciprocal_estimate(F a) { return (F)_mm256_rcp_ps((__m256)a); }  // 12 bits
 #else
 SPLATPOSE_INLINE F broadcast(float x) { return F{x, x, x, x}; }
 SPLATPOSE_INLINE F fma(F a, F b, F c) { return a * b + c; }
@@ -109,9 +103,18 @@ SPLATPOSE_INLINE F square_root(F a) {
   for (int i = 0; i < LANES; ++i) a[i] = __builtin_sqrtf(a[i]);
   return a;
 }
-SPLATPOSE_INLINE F reciprocal(F a) { return 1.0f / a; }
 #endif
 
+SPLATPOSE_INLINE bool any_of_both(Mask a, Mask b) { return any(a & b); }
+SPLATPOSE_INLINE unsigned bits(Mask m) {
+#if defined(SPLATPOSE_AVX2)
+  return static_cast<unsigned>(_mm256_movemask_ps((__m256)m));
+#elif defined(__SSE2__)
+  return static_cast<unsigned>(_mm_movemask_ps((__m128)m));
+#else
+  return (m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8);
+#endif
+}
 SPLATPOSE_INLINE F absolute(F a) { return (F)((I)a & (I{} + 0x7fffffff)); }
 SPLATPOSE_INLINE float sum(F a) {
   for (int half = LANES / 2; half > 0; half /= 2) {
@@ -149,23 +152,48 @@ SPLATPOSE_INLINE T larger(T a, T b) {
   return a > b ? a : b;
 }
 
-// 2^x to about 2e-7 relative, for -126 < x < 127, of U vectors in step. The fraction comes from
-// adding and taking away 1.5 * 2^23, which rounds to the nearest integer and leaves it in the low
-// bits; -ffast-math would fold that away. In step, because a processor looks only so far ahead: one
-// long chain of dependent operations after the other leaves it half idle.
+// a / b by an estimate of 1 / b and one step of Newton: a division holds up its port for longer.
+SPLATPOSE_INLINE F divide(F a, F b) {
+#if defined(SPLATPOSE_AVX512) || defined(SPLATPOSE_AVX2)
+  const F inverse = reciprocal_estimate(b), quotient = a * inverse;
+  return fma(quotient, fnma(b, inverse, broadcast(1.0f)), quotient);
+#else
+  return a / b;
+#endif
+}
+
+// 2^x to about 2e-7 relative, for -126 < x < 127, of U vectors in step: a processor looks only so
+// far ahead, and one long chain of dependent operations after the other leaves it half idle.
+// Minimax polynomials of degree 5 on [0, 1] and on [-1/2, 1/2].
 template <int U>
 SPLATPOSE_INLINE void exp2_of(F* x) {
-  constexpr float polynomial[5] = {0.009675541f, 0.05550713f, 0.2402212f, 0.69314694f, 1.0000001f};
+  F y[U];
+#if defined(SPLATPOSE_AVX512)
+  constexpr float polynomial[6] = {0.0018775767f, 0.00898934f,  0.055826318f,
+                                   0.24015362f,   0.693153073f, 0.99999993f};
+  F fraction[U];
+  for (int j = 0; j < U; ++j) fraction[j] = (F)_mm512_reduce_ps((__m512)x[j], 0x09);  // x - floor(x)
+  for (int j = 0; j < U; ++j) y[j] = broadcast(polynomial[0]);
+  for (int k = 1; k < 6; ++k) {
+    for (int j = 0; j < U; ++j) y[j] = fma(fraction[j], y[j], broadcast(polynomial[k]));
+  }
+  for (int j = 0; j < U; ++j) x[j] = (F)_mm512_scalef_ps((__m512)y[j], (__m512)x[j]);
+#else
+  // The fraction comes from adding and taking away 1.5 * 2^23, which rounds to the nearest integer
+  // and leaves it in the low bits; -ffast-math would fold that away.
+  constexpr float polynomial[6] = {0.0013276472f, 0.009675541f, 0.05550713f,
+                                   0.2402212f,    0.69314694f,  1.0000001f};
   const F magic = broadcast(12582912.0f);
-  F shifted[U], y[U];
+  F shifted[U];
   for (int j = 0; j < U; ++j) shifted[j] = x[j] + magic;
   for (int j = 0; j < U; ++j) y[j] = shifted[j] - magic;
   for (int j = 0; j < U; ++j) x[j] -= y[j];
-  for (int j = 0; j < U; ++j) y[j] = broadcast(0.0013276472f);
-  for (int k = 0; k < 5; ++k) {
+  for (int j = 0; j < U; ++j) y[j] = broadcast(polynomial[0]);
+  for (int k = 1; k < 6; ++k) {
     for (int j = 0; j < U; ++j) y[j] = fma(x[j], y[j], broadcast(polynomial[k]));
   }
   for (int j = 0; j < U; ++j) x[j] = (F)((I)y[j] + ((I)shifted[j] << 23));
+#endif
 }
 
 SPLATPOSE_INLINE F exp2(F x) {
@@ -189,63 +217,6 @@ SPLATPOSE_INLINE F log2(F x) {
   y = fma(s2, y, broadcast(0.96179669f));
   y = fma(s2, y, broadcast(2.88539008f));
   return fma(s, y, __builtin_convertvector(exponent, F));
-}
-
-// Columns of up to LANES rows [rows, K]; missing rows repeat the last one.
-template <int K>
-SPLATPOSE_INLINE void load_columns(const float* rows, int stride, int count, F* columns) {
-  alignas(64) float buffer[K][LANES];
-  for (int lane = 0; lane < LANES; ++lane) {
-    const float* row = rows + static_cast<int64_t>(smaller(lane, count - 1)) * stride;
-    for (int k = 0; k < K; ++k) buffer[k][lane] = row[k];
-  }
-  for (int k = 0; k < K; ++k) columns[k] = load(buffer[k]);
-}
-
-template <int K>
-SPLATPOSE_INLINE void store_columns(const F* columns, int stride, int count, float* rows) {
-  alignas(64) float buffer[K][LANES];
-  for (int k = 0; k < K; ++k) store(buffer[k], columns[k]);
-  for (int lane = 0; lane < count; ++lane) {
-    float* row = rows + static_cast<int64_t>(lane) * stride;
-    for (int k = 0; k < K; ++k) row[k] = buffer[k][lane];
-  }
-}
-
-// Lane sums of K <= 16 vectors into K floats. One by one each would take ten operations; summed
-// while they are transposed, sixteen take 45.
-template <int K>
-SPLATPOSE_INLINE void sums(const F* vectors, float* out) {
-#if defined(SPLATPOSE_AVX512)
-  __m512 group[4];
-  for (int j = 0; j < 4; ++j) {
-    __m512 v[4];
-    for (int k = 0; k < 4; ++k) v[k] = 4 * k + j < K ? (__m512)vectors[4 * k + j] : (__m512)F{};
-    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44),
-                                    _mm512_shuffle_f32x4(v[0], v[1], 0xee));
-    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44),
-                                    _mm512_shuffle_f32x4(v[2], v[3], 0xee));
-    group[j] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-  }
-  const __m512 low = _mm512_add_ps(_mm512_unpacklo_ps(group[0], group[1]),
-                                   _mm512_unpackhi_ps(group[0], group[1]));
-  const __m512 high = _mm512_add_ps(_mm512_unpacklo_ps(group[2], group[3]),
-                                    _mm512_unpackhi_ps(group[2], group[3]));
-  const __m512 total = _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44),
-                                     _mm512_shuffle_ps(low, high, 0xee));
-  _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << K) - 1), total);
-#elif defined(SPLATPOSE_AVX2)
-  for (int k = 0; k < K; k += 4) {
-    __m256 v[4];
-    for (int j = 0; j < 4; ++j) v[j] = k + j < K ? (__m256)vectors[k + j] : (__m256)F{};
-    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    alignas(16) float four[4];
-    _mm_store_ps(four, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
-    for (int j = 0; j < 4 && k + j < K; ++j) out[k + j] = four[j];
-  }
-#else
-  for (int k = 0; k < K; ++k) out[k] = sum(vectors[k]);
-#endif
 }
 
 }  // namespace splatpose::SPLATPOSE_ISA

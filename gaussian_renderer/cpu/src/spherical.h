@@ -1,7 +1,7 @@
 #pragma once
 // View-dependent colours: real spherical harmonics with the signs of 3DGS files.
+#include "columns.h"
 #include "kernel.h"
-#include "simd.h"
 
 namespace splatpose::SPLATPOSE_ISA {
 
@@ -64,15 +64,17 @@ SPLATPOSE_INLINE ViewDirection view_direction(const float* rotation, const F* po
   return direction;
 }
 
+// Coefficients of LANES Gaussians, [sh_terms, 3] registers.
+SPLATPOSE_INLINE void load_coefficients(const Cloud& cloud, int64_t first, int count, F (*out)[3]) {
+  const int width = 3 * cloud.sh_terms;
+  load_table(cloud.sh + first * width, width, width, count, out[0]);
+}
+
 // Colours before the cut at zero, 0.5 + sum of basis * coefficient.
-SPLATPOSE_INLINE void sh_colours(const Cloud& cloud, int64_t first, int count, const F* basis,
-                                 F* colour) {
+SPLATPOSE_INLINE void sh_colours(int terms, const F* basis, const F (*coefficients)[3], F* colour) {
   for (int c = 0; c < 3; ++c) colour[c] = broadcast(0.5f);
-  const int terms = cloud.sh_terms;
   for (int k = 0; k < terms; ++k) {
-    F coefficient[3];
-    load_columns<3>(cloud.sh + (first * terms + k) * 3, 3 * terms, count, coefficient);
-    for (int c = 0; c < 3; ++c) colour[c] = fma(basis[k], coefficient[c], colour[c]);
+    for (int c = 0; c < 3; ++c) colour[c] = fma(basis[k], coefficients[k][c], colour[c]);
   }
 }
 
