@@ -82,29 +82,51 @@ inline void order_tiles(Frame& frame, int tiles) {
   for (int t = 0; t < tiles; ++t) order[at[rank(t)]++] = static_cast<uint32_t>(t);
 }
 
+// Calls visit(tile, slot, wanted) for the tiles of a rectangle row by row, and, because loops of
+// unforeseeable length are slow, four times without a branch for rectangles of up to 2 x 2 tiles:
+// some of these calls are not wanted.
+template <class Visit>
+SPLATPOSE_INLINE void visit_tiles(const uint16_t* r, int tiles_x, uint32_t slot, Visit&& visit) {
+  const uint32_t columns = r[1] - r[0], rows = r[3] - r[2];
+  const uint32_t first = r[2] * tiles_x + r[0];
+  if (columns <= 2 && rows <= 2) {
+    const uint32_t some = (columns > 0) & (rows > 0), wide = (columns > 1) & some;
+    const uint32_t high = (rows > 1) & some;
+    visit(first, slot, some);
+    visit(first + 1, slot + 1, wide);
+    visit(first + tiles_x, slot + columns, high);
+    visit(first + tiles_x + 1, slot + columns + 1, wide & high);
+    return;
+  }
+  for (uint32_t y = 0; y < rows; ++y) {
+    for (uint32_t x = 0; x < columns; ++x) visit(first + y * tiles_x + x, slot++, 1u);
+  }
+}
+
 inline void bin(Frame& frame, int64_t n) {
   const uint32_t* order = sort_by_depth(frame, n);
-  const int tiles = frame.tiles_x * frame.tiles_y;
-  uint32_t* start = static_cast<uint32_t*>(frame.tile_start.reserve(sizeof(uint32_t) * (tiles + 2)));
-  std::memset(start, 0, sizeof(uint32_t) * (tiles + 2));
+  const int tiles = frame.tiles_x * frame.tiles_y, reach = tiles + frame.tiles_x + 4;
+  uint32_t* start = static_cast<uint32_t*>(frame.tile_start.reserve(sizeof(uint32_t) * reach));
+  std::memset(start, 0, sizeof(uint32_t) * reach);
   const uint16_t* rectangles = static_cast<const uint16_t*>(frame.rectangles.data());
   const uint32_t* slots = static_cast<const uint32_t*>(frame.slot_start.data());
-  Pair* pairs = static_cast<Pair*>(frame.pair_list.reserve(sizeof(Pair) * frame.pairs));
+  // One more than there are: pairs that are not wanted go to the place after the last.
+  Pair* pairs = static_cast<Pair*>(frame.pair_list.reserve(sizeof(Pair) * (frame.pairs + 1)));
   // Counted two places ahead, so that after the writing pass start[t] is where tile t begins.
-  for (int64_t i = 0; i < frame.drawn; ++i) {
-    const uint16_t* r = rectangles + 4 * static_cast<int64_t>(order[i]);
-    for (int y = r[2]; y < r[3]; ++y) {
-      for (int x = r[0]; x < r[1]; ++x) ++start[y * frame.tiles_x + x + 2];
-    }
+  for (int64_t i = 0; i < n; ++i) {
+    visit_tiles(rectangles + 4 * i, frame.tiles_x, 0,
+                [start](uint32_t tile, uint32_t, uint32_t wanted) { start[tile + 2] += wanted; });
   }
   for (int t = 0; t < tiles; ++t) start[t + 2] += start[t + 1];
+  const uint32_t nowhere = static_cast<uint32_t>(frame.pairs);
   for (int64_t i = 0; i < frame.drawn; ++i) {
     const uint32_t splat = order[i];
-    const uint16_t* r = rectangles + 4 * static_cast<int64_t>(splat);
-    uint32_t slot = slots[splat];
-    for (int y = r[2]; y < r[3]; ++y) {
-      for (int x = r[0]; x < r[1]; ++x) pairs[start[y * frame.tiles_x + x + 1]++] = {splat, slot++};
-    }
+    visit_tiles(rectangles + 4 * static_cast<int64_t>(splat), frame.tiles_x, slots[splat],
+                [=](uint32_t tile, uint32_t slot, uint32_t wanted) {
+                  const uint32_t at = start[tile + 1];
+                  pairs[wanted ? at : nowhere] = {splat, slot};
+                  start[tile + 1] = at + wanted;
+                });
   }
   order_tiles(frame, tiles);
 }

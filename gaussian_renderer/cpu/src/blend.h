@@ -17,15 +17,24 @@ struct alignas(64) BlendScratch {
   uint32_t list[BATCH + LANES + TOGETHER];  // of the block at hand
 };
 
+// Fetches splats that come later a few at a time, while something else is done: they lie scattered
+// in the second-level cache and beyond.
+struct Fetcher {
+  const Splat* splats;
+  const Pair* next;
+  const Pair* last;
+  SPLATPOSE_INLINE void few() {
+    for (int j = 0; j < BATCH / BLOCKS && next < last; ++j) prefetch(splats + (next++)->splat);
+  }
+};
+
 // Copies the next splats of the tile, relative to it and with the channels of `group`, and finds
 // out which blocks they may reach.
 inline void load_batch(const Frame& frame, const TilePlace& place, const Pair* pairs, int count,
                        int group, BlendScratch& s) {
   const Splat* splats = static_cast<const Splat*>(frame.splats.data());
   Splat* out = s.splats;
-  for (int i = 0; i < smaller(AHEAD, count); ++i) prefetch(splats + pairs[i].splat);
   for (int i = 0; i < count; ++i) {
-    if (i + AHEAD < count) prefetch(splats + pairs[i + AHEAD].splat);
     out[i] = to_tile(splats[pairs[i].splat], place);
     s.sets.low[0][i] = out[i].u - out[i].half_u;
     s.sets.high[0][i] = out[i].u + out[i].half_u;
@@ -64,8 +73,9 @@ inline bool blend_part(BlendScratch& s, int length, int block, int part) {
     F along[TOGETHER], down[TOGETHER], alpha[TOGETHER];
     Mask seen[TOGETHER];
     Splat* g[TOGETHER];
-    for (int j = 0; j < TOGETHER; ++j) g[j] = &listed(s, i + j);
-    log2_alphas<TOGETHER>(g, column, row, along, down, alpha);
+    F x[TOGETHER], y[TOGETHER];
+    for (int j = 0; j < TOGETHER; ++j) g[j] = &listed(s, i + j), x[j] = column, y[j] = row;
+    log2_alphas<TOGETHER>(g, x, y, along, down, alpha);
     for (int j = 0; j < TOGETHER; ++j) seen[j] = at_least(alpha[j], broadcast(POWER_MIN));
     exp2_of<TOGETHER>(alpha);
     for (int j = 0; j < TOGETHER; ++j) {
@@ -117,8 +127,15 @@ inline void write_empty_tile(const Frame& frame, const TilePlace& place, const I
   if (frame.depth) fill_tile(frame, place, 0.0f, out.depth);
 }
 
+// The pairs of a tile.
+struct PairRange {
+  const Pair* first;
+  const Pair* last;
+};
+
 template <int C, bool KEEP>
-inline void blend_tile(Frame& frame, int64_t tile, int group, const Image& out, BlendScratch& s) {
+inline void blend_tile(Frame& frame, int64_t tile, PairRange following, int group, const Image& out,
+                       BlendScratch& s) {
   const TilePlace place = tile_place(frame, tile);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());
@@ -129,11 +146,20 @@ inline void blend_tile(Frame& frame, int64_t tile, int group, const Image& out, 
   uint64_t open = inside_blocks(place);
   int64_t first = start[tile];
   const int64_t last = start[tile + 1];
+  Fetcher ahead{static_cast<const Splat*>(frame.splats.data()), nullptr, nullptr};
   for (; first < last && open; first += BATCH) {
     const int count = static_cast<int>(smaller<int64_t>(BATCH, last - first));
     load_batch(frame, place, pairs + first, count, group, s);
+    if (first + BATCH < last) {
+      ahead.next = pairs + first + BATCH;
+      ahead.last = pairs + last;
+    } else {
+      ahead.next = following.first;
+      ahead.last = smaller(following.last, ahead.next + BATCH);
+    }
     for (uint64_t m = open; m; m &= m - 1) {
       const int block = __builtin_ctzll(m);
+      ahead.few();
       const int length = list_block(s.sets, block, count, s.list);
       if (!length) continue;
       bool still = false;
@@ -147,12 +173,13 @@ inline void blend_tile(Frame& frame, int64_t tile, int group, const Image& out, 
 }
 
 template <bool KEEP>
-inline void blend_group(Frame& frame, int64_t tile, int group, const Image& out, BlendScratch& s) {
+inline void blend_group(Frame& frame, int64_t tile, PairRange following, int group,
+                        const Image& out, BlendScratch& s) {
   switch (smaller(frame.channels - group * GROUP, GROUP)) {
-    case 1: return blend_tile<1, KEEP>(frame, tile, group, out, s);
-    case 2: return blend_tile<2, KEEP>(frame, tile, group, out, s);
-    case 3: return blend_tile<3, KEEP>(frame, tile, group, out, s);
-    default: return blend_tile<4, KEEP>(frame, tile, group, out, s);
+    case 1: return blend_tile<1, KEEP>(frame, tile, following, group, out, s);
+    case 2: return blend_tile<2, KEEP>(frame, tile, following, group, out, s);
+    case 3: return blend_tile<3, KEEP>(frame, tile, following, group, out, s);
+    default: return blend_tile<4, KEEP>(frame, tile, following, group, out, s);
   }
 }
 
@@ -162,15 +189,19 @@ inline void blend(Frame& frame, const Image& out, bool keep_state, int threads) 
   if (keep_state) frame.touched.reserve(sizeof(uint64_t) * frame.pairs);
   const uint32_t* start = static_cast<const uint32_t*>(frame.tile_start.data());
   const uint32_t* order = static_cast<const uint32_t*>(frame.tile_order.data());
-  for_each(threads, frame.tiles_x * frame.tiles_y, [&](int64_t place, int worker) {
+  const Pair* pairs = static_cast<const Pair*>(frame.pair_list.data());
+  const int64_t tiles = static_cast<int64_t>(frame.tiles_x) * frame.tiles_y;
+  for_each(threads, tiles, [&](int64_t place, int worker) {
     const int64_t tile = order[place];
     if (start[tile] == start[tile + 1]) return write_empty_tile(frame, tile_place(frame, tile), out);
     const FlushSubnormals scope;
+    const int64_t later = place + threads < tiles ? order[place + threads] : tile;
+    const PairRange following{pairs + start[later], pairs + start[later + 1]};
     for (int group = 0; group < groups; ++group) {
       if (keep_state && group == 0) {
-        blend_group<true>(frame, tile, group, out, scratch[worker]);
+        blend_group<true>(frame, tile, following, group, out, scratch[worker]);
       } else {
-        blend_group<false>(frame, tile, group, out, scratch[worker]);
+        blend_group<false>(frame, tile, following, group, out, scratch[worker]);
       }
     }
   });

@@ -32,22 +32,21 @@ SPLATPOSE_INLINE void backward_part(const Splat& g, int block, int part, Backwar
   const F x = load(scratch.column[block % 8]), y = load(scratch.row[block / 8 * PARTS + part]);
   const Splat* splats[1] = {&g};
   F s, t, raw;
-  log2_alphas<1>(splats, x, y, &s, &t, &raw);
+  log2_alphas<1>(splats, &x, &y, &s, &t, &raw);
   const Mask seen = at_least(raw, broadcast(POWER_MIN));
+  F value = load(field(D_ALPHA));
+  for (int c = 0; c < C; ++c) value = fma(load(field(D_CHANNEL + c)), broadcast(g.channel[c]), value);
   exp2_of<1>(&raw);
   const F alpha = keep(seen, minimum(raw, broadcast(ALPHA_MAX)));
   const F through = load(field(TRANSMITTANCE)), after = fnma(alpha, through, through);
   const Mask free = at_least(after, broadcast(TRANSMITTANCE_MIN));
   const F weight = keep(free, alpha * through);
-  F value = load(field(D_ALPHA));
-  for (int c = 0; c < C; ++c) {
-    const F d = load(field(D_CHANNEL + c));
-    value = fma(d, broadcast(g.channel[c]), value);
-    sums.channel[c] = fma(weight, d, sums.channel[c]);
-  }
-  const F behind = load(field(BEHIND)), own = weight * value;
   store(field(TRANSMITTANCE), after);
+  const F behind = load(field(BEHIND)), own = weight * value;
   store(field(BEHIND), behind - own);
+  for (int c = 0; c < C; ++c) {
+    sums.channel[c] = fma(weight, load(field(D_CHANNEL + c)), sums.channel[c]);
+  }
   // alpha (T value - what is behind / (1 - alpha)); none where alpha is held at its maximum.
   const Mask moves = both(free, at_least(broadcast(ALPHA_MAX), raw));
   const F h = keep(moves, divide(fnma(alpha, behind, own), 1.0f - alpha));
@@ -77,9 +76,9 @@ inline void backward_splat(const Splat& g, uint64_t blocks, int group, BackwardS
       m.s, m.t, m.ss, m.st, m.tt, m.h, scale * g.su * m.absolute_u, scale * m.absolute_v,
       m.channel[0], C > 1 ? m.channel[1 % C] : F{}, C > 2 ? m.channel[2 % C] : F{},
       C > 3 ? m.channel[3 % C] : F{}};
-  if (alone) return sums<16>(vectors, slot);
+  if (alone) return lane_sums(vectors, slot);
   float total[16];
-  sums<16>(vectors, total);
+  lane_sums(vectors, total);
   if (group == 0) std::memset(slot, 0, sizeof(float) * SLOT_GEOMETRY);
   for (int k = 0; k < SLOT_GEOMETRY; ++k) slot[k] += total[k];
   std::memcpy(slot + SLOT_GEOMETRY + group * GROUP, total + SLOT_GEOMETRY, sizeof(float) * GROUP);

@@ -188,39 +188,38 @@ SPLATPOSE_INLINE void store_columns(const F* columns, int stride, int count, flo
   }
 }
 
-// Lane sums of K <= 16 vectors into K floats. One by one each would take ten operations; summed
-// while they are transposed, sixteen take 45.
-template <int K>
-SPLATPOSE_INLINE void sums(const F* vectors, float* out) {
+// Lane sums of 16 vectors into 16 floats. One by one each would take ten operations; summed while
+// they are transposed, all take 45.
+SPLATPOSE_INLINE void lane_sums(const F* vectors, float* out) {
 #if defined(SPLATPOSE_AVX512)
-  __m512 group[4];
-  for (int j = 0; j < 4; ++j) {
-    __m512 v[4];
-    for (int k = 0; k < 4; ++k) v[k] = 4 * k + j < K ? (__m512)vectors[4 * k + j] : (__m512)F{};
-    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44),
-                                    _mm512_shuffle_f32x4(v[0], v[1], 0xee));
-    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44),
-                                    _mm512_shuffle_f32x4(v[2], v[3], 0xee));
-    group[j] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  // Each step adds halves, then quarters, pairs and lanes of two vectors side by side. A blend and a
+  // shuffle rather than two shuffles, because only one port shuffles.
+  const __m512i swap = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+  __m512 v[16];
+  for (int i = 0; i < 16; ++i) v[i] = (__m512)vectors[i];
+  for (int i = 0; i < 8; ++i) {
+    v[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, v[i], v[i + 8]),
+                         _mm512_shuffle_f32x4(v[i], v[i + 8], 0x4e));
   }
-  const __m512 low = _mm512_add_ps(_mm512_unpacklo_ps(group[0], group[1]),
-                                   _mm512_unpackhi_ps(group[0], group[1]));
-  const __m512 high = _mm512_add_ps(_mm512_unpacklo_ps(group[2], group[3]),
-                                    _mm512_unpackhi_ps(group[2], group[3]));
-  const __m512 total = _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44),
-                                     _mm512_shuffle_ps(low, high, 0xee));
-  _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << K) - 1), total);
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, v[i], v[i + 4]),
+                         _mm512_permutex2var_ps(v[i], swap, v[i + 4]));
+  }
+  for (int i = 0; i < 4; i += 2) {
+    v[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, v[i], v[i + 1]),
+                         _mm512_shuffle_ps(v[i], v[i + 1], 0x4e));
+  }
+  store(out, (F)_mm512_add_ps(_mm512_shuffle_ps(v[0], v[2], 0x88), _mm512_shuffle_ps(v[0], v[2], 0xdd)));
 #elif defined(SPLATPOSE_AVX2)
-  for (int k = 0; k < K; k += 4) {
+  for (int k = 0; k < 16; k += 4) {
     __m256 v[4];
-    for (int j = 0; j < 4; ++j) v[j] = k + j < K ? (__m256)vectors[k + j] : (__m256)F{};
+    for (int j = 0; j < 4; ++j) v[j] = (__m256)vectors[k + j];
     const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    alignas(16) float four[4];
-    _mm_store_ps(four, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
-    for (int j = 0; j < 4 && k + j < K; ++j) out[k + j] = four[j];
+    _mm_storeu_ps(out + k,
+                  _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
   }
 #else
-  for (int k = 0; k < K; ++k) out[k] = sum(vectors[k]);
+  for (int k = 0; k < 16; ++k) out[k] = sum(vectors[k]);
 #endif
 }
 

@@ -39,7 +39,7 @@ inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p
     const Splat& g = listed(s, i);
     const Splat* splats[1] = {&g};
     F along, down, raw;
-    log2_alphas<1>(splats, column, row, &along, &down, &raw);
+    log2_alphas<1>(splats, &column, &row, &along, &down, &raw);
     const Mask seen = at_least(raw, broadcast(POWER_MIN));
     if (!any_of_both(seen, free)) continue;
     exp2_of<1>(&raw);

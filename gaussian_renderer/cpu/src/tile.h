@@ -58,13 +58,14 @@ SPLATPOSE_INLINE Splat to_tile(const Splat& s, const TilePlace& place) {
   return local;
 }
 
-// log2(alpha) at the lanes' pixels, counted from the tile's first, of U splats in step. Forward and
+// log2(alpha) of U splats in step at pixels (x, y), counted from the tile's first. Forward and
 // backward must round alike, so both go through here.
 template <int U>
-SPLATPOSE_INLINE void log2_alphas(const Splat* const* g, F x, F y, F* s, F* t, F* power) {
-  for (int j = 0; j < U; ++j) t[j] = fnma(broadcast(g[j]->tv), y, broadcast(g[j]->t_start));
-  for (int j = 0; j < U; ++j) s[j] = fnma(broadcast(g[j]->sv), y, broadcast(g[j]->s_start));
-  for (int j = 0; j < U; ++j) s[j] = fnma(broadcast(g[j]->su), x, s[j]);
+SPLATPOSE_INLINE void log2_alphas(const Splat* const* g, const F* x, const F* y, F* s, F* t,
+                                  F* power) {
+  for (int j = 0; j < U; ++j) t[j] = fnma(broadcast(g[j]->tv), y[j], broadcast(g[j]->t_start));
+  for (int j = 0; j < U; ++j) s[j] = fnma(broadcast(g[j]->sv), y[j], broadcast(g[j]->s_start));
+  for (int j = 0; j < U; ++j) s[j] = fnma(broadcast(g[j]->su), x[j], s[j]);
   for (int j = 0; j < U; ++j) power[j] = fnma(t[j], t[j], broadcast(g[j]->log2_opacity));
   for (int j = 0; j < U; ++j) power[j] = fnma(s[j], s[j], power[j]);
 }
