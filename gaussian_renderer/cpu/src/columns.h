@@ -45,13 +45,14 @@ SPLATPOSE_INLINE void transpose(F* m) {
     m[k + 4] = (F)_mm256_permute2f128_ps(b[k], b[k + 4], 0x31);
   }
 #else
-  for (int i = 0; i < LANES; ++i) {
-    for (int j = i + 1; j < LANES; ++j) {
-      const float x = m[i][j];
-      m[i][j] = m[j][i];
-      m[j][i] = x;
-    }
-  }
+  const F a = __builtin_shufflevector(m[0], m[1], 0, 4, 1, 5);
+  const F b = __builtin_shufflevector(m[0], m[1], 2, 6, 3, 7);
+  const F c = __builtin_shufflevector(m[2], m[3], 0, 4, 1, 5);
+  const F d = __builtin_shufflevector(m[2], m[3], 2, 6, 3, 7);
+  m[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  m[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  m[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  m[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 #endif
 }
 
@@ -144,7 +145,7 @@ SPLATPOSE_INLINE F shuffled(const F* sources, const int32_t* lane, const uint16_
 // Columns of up to LANES rows [rows, K]; missing rows repeat the last one.
 template <int K>
 SPLATPOSE_INLINE void load_columns(const float* rows, int stride, int count, F* columns) {
-  if constexpr (K * 2 > LANES) {
+  if constexpr (K >= 4 && K * 2 >= LANES) {
     load_table(rows, K, stride, count, columns);
     return;
   }
@@ -167,7 +168,7 @@ SPLATPOSE_INLINE void load_columns(const float* rows, int stride, int count, F* 
 
 template <int K>
 SPLATPOSE_INLINE void store_columns(const F* columns, int stride, int count, float* rows) {
-  if constexpr (K * 2 > LANES) {
+  if constexpr (K >= 4 && K * 2 >= LANES) {
     store_table(columns, K, stride, count, rows);
     return;
   }

@@ -1,109 +1,97 @@
 #pragma once
 // (1 - l) L1 + l (1 - SSIM) and its gradient in one pass over the rows (Wang et al. 2004; 11 x 11
 // Gaussian window, sigma 1.5, zero padding). The window is separable: rows are filtered along x as
-// they come, the last eleven are kept in a ring, and are filtered along y from there.
-#include "kernel.h"
+// they come and kept in a ring, and are filtered along y from there.
+#include "columns.h"
 #include "run.h"
-#include "simd.h"
+#include "ssim_filter.h"
 
 namespace splatpose::SPLATPOSE_ISA {
 
-constexpr int RADIUS = 5, WINDOW = 2 * RADIUS + 1;
-constexpr int PAD = 16;       // zeros before and after a row: whole registers, RADIUS at least
 constexpr int INPUTS = 4;     // filtered maps: x, y, x^2 + y^2, x y
 constexpr int GRADIENTS = 3;  // of SSIM by the filtered x, x^2 + y^2 and x y
 constexpr float SSIM_C1 = 0.01f * 0.01f, SSIM_C2 = 0.03f * 0.03f;
 
-struct SsimRows {
+struct LossScale {
+  float l1, ssim;  // weight of each term divided by the number of values
+};
+
+// One channel of the images, and a worker's memory.
+struct LossPlane {
+  const float* image;
+  const float* target;
+  float* gradient;
+  int height, width;
   int stride;      // floats of a row: the width rounded up to whole registers
+  LossScale scale;
   float* padded;   // [INPUTS] rows with PAD zeros on both sides
   float* zeros;    // [INPUTS, stride], in place of rows off the image
-  float* inputs;   // ring [WINDOW, INPUTS, stride]
-  float* slopes;   // ring [WINDOW, GRADIENTS, stride]
+  float* inputs;   // ring [RING, INPUTS, stride]
+  float* slopes;   // ring [RING, GRADIENTS, stride]
+  SpanTable spans;
+  Window window;
+
+  SPLATPOSE_INLINE int registers() const { return stride / LANES; }
+  SPLATPOSE_INLINE float* row(int map) const { return padded + map * padded_stride(stride) + PAD; }
 };
 
-SPLATPOSE_INLINE int padded_stride(int stride) { return stride + 2 * PAD; }
-
-inline int64_t ssim_floats(int stride) {
-  return INPUTS * (padded_stride(stride) + stride) + WINDOW * (INPUTS + GRADIENTS) * stride;
+// A worker's memory in floats (spans are two integers).
+inline int64_t loss_floats(int stride, int height) {
+  const int64_t floats = INPUTS * (padded_stride(stride) + stride) +
+                         RING * (INPUTS + GRADIENTS) * static_cast<int64_t>(stride) +
+                         2 * SPAN_ARRAYS * static_cast<int64_t>(height);
+  return (floats + 15) / 16 * 16;
 }
 
-inline void window(float* weights) {
-  float total = 0.0f;
-  for (int i = 0; i < WINDOW; ++i) {
-    const float x = static_cast<float>(i - RADIUS) / 1.5f;
-    weights[i] = __builtin_expf(-0.5f * x * x);
-    total += weights[i];
-  }
-  for (int i = 0; i < WINDOW; ++i) weights[i] /= total;
+inline void divide_memory(LossPlane& p, float* memory) {
+  p.padded = memory;
+  p.zeros = p.padded + INPUTS * padded_stride(p.stride);
+  p.inputs = p.zeros + INPUTS * p.stride;
+  p.slopes = p.inputs + RING * INPUTS * p.stride;
+  Span* spans = reinterpret_cast<Span*>(p.slopes + RING * GRADIENTS * p.stride);
+  const auto next = [&] { return (spans += p.height) - p.height; };
+  p.spans = {next(), next(), next(), next(), next()};
+  std::memset(p.padded, 0, sizeof(float) * INPUTS * (padded_stride(p.stride) + p.stride));
 }
 
-// Filters MAPS padded rows along x.
-template <int MAPS>
-inline void filter_x(const SsimRows& rows, const float* weights, float* out) {
-  for (int m = 0; m < MAPS; ++m) {
-    const float* in = rows.padded + m * padded_stride(rows.stride) + PAD - RADIUS;
-    for (int x = 0; x < rows.stride; x += LANES) {
-      F total = weights[0] * load(in + x);
-      for (int k = 1; k < WINDOW; ++k) {
-        total = fma(load(in + x + k), broadcast(weights[k]), total);
-      }
-      store(out + m * rows.stride + x, total);
-    }
+// Finds out what rows first ... last - 1 of the gradient need. Every step looks RADIUS further than
+// the next and at whole groups, so that bands of rows come to the same spans.
+inline void find_spans(const LossPlane& p, int first, int last) {
+  const SpanTable& s = p.spans;
+  const int n = p.registers(), h = p.height;
+  const auto low = [&](int reach) { return larger(first - reach * RADIUS, 0) / ABREAST_ROWS * ABREAST_ROWS; };
+  const auto high = [&](int reach) {
+    return smaller((last + reach * RADIUS + ABREAST_ROWS - 1) / ABREAST_ROWS * ABREAST_ROWS, h);
+  };
+  for (int row = low(8); row < high(8); ++row) {
+    const int64_t at = static_cast<int64_t>(row) * p.width;
+    s.differ[row] = difference(p.image + at, p.target + at, p.width);
   }
+  spread(s.differ, s.compare, low(6), high(6), h, n, REACH);
+  level(s.compare, low(6), high(6), h);
+  spread(s.compare, s.take, low(4), high(4), h, n, 0);
+  spread(s.compare, s.finish, low(3), high(3), h, n, REACH);
+  level(s.finish, low(3), high(3), h);
+  spread(s.finish, s.slopes, low(1), high(1), h, n, 0);
 }
-
-// The rows of a ring under the window about `row`.
-template <int MAPS>
-struct Taps {
-  const float* rows[WINDOW];  // [MAPS, stride] each
-  int stride;
-
-  SPLATPOSE_INLINE Taps(const SsimRows& r, const float* ring, int row, int height)
-      : stride(r.stride) {
-    for (int k = 0; k < WINDOW; ++k) {
-      const int at = row + k - RADIUS;
-      const bool inside = at >= 0 && at < height;
-      rows[k] = inside ? ring + at % WINDOW * MAPS * r.stride : r.zeros;
-    }
-  }
-
-  // Map m filtered along y at column x.
-  SPLATPOSE_INLINE F filter(const float* weights, int m, int x) const {
-    const int at = m * stride + x;
-    F total = weights[0] * load(rows[0] + at);
-    for (int k = 1; k < WINDOW; ++k) {
-      total = fma(load(rows[k] + at), broadcast(weights[k]), total);
-    }
-    return total;
-  }
-};
 
 // The four maps of an image row, filtered along x, into the ring.
-inline void take_row(const SsimRows& rows, const float* weights, const float* image,
-                     const float* target, int row, int width) {
-  float* padded[INPUTS];
-  for (int m = 0; m < INPUTS; ++m) padded[m] = rows.padded + m * padded_stride(rows.stride) + PAD;
-  const float* x = image + static_cast<int64_t>(row) * width;
-  const float* y = target + static_cast<int64_t>(row) * width;
-  int i = 0;
-  for (; i + LANES <= width; i += LANES) {
-    const F a = load(x + i), b = load(y + i);
-    store(padded[0] + i, a);
-    store(padded[1] + i, b);
-    store(padded[2] + i, fma(a, a, b * b));
-    store(padded[3] + i, a * b);
+inline void take_row(const LossPlane& p, int row) {
+  const Span span = p.spans.take[row];
+  if (span.from >= span.to) return;
+  const float* x = p.image + static_cast<int64_t>(row) * p.width;
+  const float* y = p.target + static_cast<int64_t>(row) * p.width;
+  const int end = smaller(span.to + REACH, p.registers()) * LANES;
+  for (int i = larger(span.from - REACH, 0) * LANES; i < end; i += LANES) {
+    const int count = smaller(LANES, p.width - i);
+    const F a = load_some(x + i, count), b = load_some(y + i, count);
+    store(p.row(0) + i, a);
+    store(p.row(1) + i, b);
+    store(p.row(2) + i, fma(a, a, b * b));
+    store(p.row(3) + i, a * b);
   }
-  for (; i < width; ++i) {
-    padded[0][i] = x[i];
-    padded[1][i] = y[i];
-    padded[2][i] = x[i] * x[i] + y[i] * y[i];
-    padded[3][i] = x[i] * y[i];
-  }
-  for (int m = 0; m < INPUTS; ++m) {
-    for (int k = width; k < rows.stride + RADIUS; ++k) padded[m][k] = 0.0f;
-  }
-  filter_x<INPUTS>(rows, weights, rows.inputs + row % WINDOW * INPUTS * rows.stride);
+  filter_x<INPUTS>(p.window, p.padded, p.stride, span,
+                   p.inputs + static_cast<int64_t>(row % RING) * INPUTS * p.stride);
 }
 
 struct Similarity {
@@ -126,118 +114,119 @@ SPLATPOSE_INLINE Similarity similarity(F mean_x, F mean_y, F squares, F product)
   return s;
 }
 
-// SSIM of one row: adds up its values and leaves its slopes, filtered along x, in their ring.
-inline double compare_row(const SsimRows& rows, const float* weights, int row, int height,
-                          int width) {
-  const Taps<INPUTS> taps(rows, rows.inputs, row, height);
-  float* padded[GRADIENTS];
+// SSIM of a group of rows: the sum of each row into `sums`, the slopes, not filtered yet, into the
+// ring.
+inline void compare_rows(const LossPlane& p, int first, double* sums) {
+  const Span span = p.spans.compare[first];
+  const int rows = smaller(ABREAST_ROWS, p.height - first);
+  const Taps<INPUTS> taps(p.inputs, p.zeros, p.stride, first, p.height);
+  F total[ABREAST_ROWS]{}, lanes;
+  for (int i = 0; i < LANES; ++i) lanes[i] = static_cast<float>(i);
+  const Window window = p.window;
+  for (int x = span.from * LANES; x < span.to * LANES; x += LANES) {
+    F maps[INPUTS][ABREAST_ROWS];
+    for (int m = 0; m < INPUTS; ++m) taps.filter(window, m, x, maps[m]);
+    const Mask inside = above(broadcast(static_cast<float>(p.width - x)), lanes);
+    for (int j = 0; j < ABREAST_ROWS; ++j) {
+      const Similarity s = similarity(maps[0][j], maps[1][j], maps[2][j], maps[3][j]);
+      total[j] += keep(inside, s.value);
+      float* out = p.slopes + static_cast<int64_t>((first + j) % RING) * GRADIENTS * p.stride + x;
+      store(out, keep(inside, s.by_mean));
+      store(out + p.stride, keep(inside, s.by_squares));
+      store(out + 2 * p.stride, keep(inside, s.by_product));
+    }
+  }
+  const int skipped = p.width - larger(smaller(span.to * LANES, p.width) - span.from * LANES, 0);
+  for (int j = 0; j < rows; ++j) sums[2 * j + 1] = sum(total[j]) + skipped;
+}
+
+// Filters the slopes of a row along x, in place; 0 where SSIM was not worked out.
+inline void filter_slopes(const LossPlane& p, int row) {
+  const Span span = p.spans.slopes[row], known = p.spans.compare[row];
+  if (span.from >= span.to) return;
+  float* ring = p.slopes + static_cast<int64_t>(row % RING) * GRADIENTS * p.stride;
   for (int m = 0; m < GRADIENTS; ++m) {
-    padded[m] = rows.padded + m * padded_stride(rows.stride) + PAD;
+    for (int k = larger(span.from - REACH, 0); k < smaller(span.to + REACH, p.registers()); ++k) {
+      const bool inside = k >= known.from && k < known.to;
+      store(p.row(m) + k * LANES, inside ? load(ring + m * p.stride + k * LANES) : F{});
+    }
   }
-  F total{};
-  const F columns = [] {
-    F c;
-    for (int i = 0; i < LANES; ++i) c[i] = static_cast<float>(i);
-    return c;
-  }();
-  for (int x = 0; x < rows.stride; x += LANES) {
-    F maps[INPUTS];
-    for (int m = 0; m < INPUTS; ++m) maps[m] = taps.filter(weights, m, x);
-    const Similarity s = similarity(maps[0], maps[1], maps[2], maps[3]);
-    const Mask inside = above(broadcast(static_cast<float>(width - x)), columns);
-    total += keep(inside, s.value);
-    store(padded[0] + x, keep(inside, s.by_mean));
-    store(padded[1] + x, keep(inside, s.by_squares));
-    store(padded[2] + x, keep(inside, s.by_product));
-  }
-  for (int m = 0; m < GRADIENTS; ++m) std::memset(padded[m] + rows.stride, 0, sizeof(float) * RADIUS);
-  filter_x<GRADIENTS>(rows, weights, rows.slopes + row % WINDOW * GRADIENTS * rows.stride);
-  return sum(total);
+  filter_x<GRADIENTS>(p.window, p.padded, p.stride, span, ring);
 }
 
-struct LossScale {
-  float l1, ssim;  // weight of each term divided by the number of values
-};
-
-// Gradient of one row, and the sum of its absolute differences.
-inline double finish_row(const SsimRows& rows, const float* weights, const float* image,
-                         const float* target, float* gradient, int row, int height, int width,
-                         LossScale scale) {
-  const Taps<GRADIENTS> taps(rows, rows.slopes, row, height);
-  const int64_t at = static_cast<int64_t>(row) * width;
-  F total{};
-  for (int x = 0; x < rows.stride; x += LANES) {
-    F maps[GRADIENTS];
-    for (int m = 0; m < GRADIENTS; ++m) maps[m] = taps.filter(weights, m, x);
-    const int count = smaller(LANES, width - x);
-    F a{}, b{};
-    if (count == LANES) {
-      a = load(image + at + x);
-      b = load(target + at + x);
-    } else {
-      for (int i = 0; i < count; ++i) a[i] = image[at + x + i], b[i] = target[at + x + i];
-    }
-    const F difference = a - b;
-    total += absolute(difference);
-    const F sign = keep(above(difference, F{}), broadcast(scale.l1)) -
-                   keep(above(F{}, difference), broadcast(scale.l1));
-    const F slope = fma(2.0f * a, maps[1], fma(b, maps[2], maps[0]));
-    const F d = fnma(broadcast(scale.ssim), slope, sign);
-    if (count == LANES) {
-      store(gradient + at + x, d);
-    } else {
-      for (int i = 0; i < count; ++i) gradient[at + x + i] = d[i];
+// Gradient of a group of rows, and the sums of their absolute differences.
+inline void finish_rows(const LossPlane& p, int first, double* sums) {
+  const Span span = p.spans.finish[first];
+  const int rows = smaller(ABREAST_ROWS, p.height - first);
+  const Taps<GRADIENTS> taps(p.slopes, p.zeros, p.stride, first, p.height);
+  const Window window = p.window;
+  F total[ABREAST_ROWS]{};
+  if (span.from > 0 || span.to * LANES < p.width) {
+    std::memset(p.gradient + static_cast<int64_t>(first) * p.width, 0,
+                sizeof(float) * rows * p.width);
+  }
+  for (int x = span.from * LANES; x < span.to * LANES; x += LANES) {
+    F maps[GRADIENTS][ABREAST_ROWS];
+    for (int m = 0; m < GRADIENTS; ++m) taps.filter(window, m, x, maps[m]);
+    const int count = smaller(LANES, p.width - x);
+    for (int j = 0; j < rows; ++j) {
+      const int64_t at = static_cast<int64_t>(first + j) * p.width + x;
+      const F a = load_some(p.image + at, count), b = load_some(p.target + at, count);
+      const F difference = a - b;
+      total[j] += absolute(difference);
+      const F sign = keep(above(difference, F{}), broadcast(p.scale.l1)) -
+                     keep(above(F{}, difference), broadcast(p.scale.l1));
+      const F slope = fma(2.0f * a, maps[1][j], fma(b, maps[2][j], maps[0][j]));
+      store_some(p.gradient + at, fnma(broadcast(p.scale.ssim), slope, sign), count);
     }
   }
-  return sum(total);
+  for (int j = 0; j < rows; ++j) sums[2 * (first + j)] = sum(total[j]);
 }
 
-// Rows first ... last - 1 of one channel; `sums` takes |difference| and SSIM of every row.
-inline void photometric_band(const SsimRows& rows, const float* weights, const float* image,
-                             const float* target, float* gradient, int first, int last, int height,
-                             int width, LossScale scale, double* sums) {
-  std::memset(rows.padded, 0, sizeof(float) * INPUTS * padded_stride(rows.stride));
-  std::memset(rows.zeros, 0, sizeof(float) * INPUTS * rows.stride);
-  int taken = larger(first - 2 * RADIUS, 0), compared = larger(first - RADIUS, 0);
-  for (int row = first; row < last; ++row) {
-    for (; compared <= smaller(row + RADIUS, height - 1); ++compared) {
-      for (; taken <= smaller(compared + RADIUS, height - 1); ++taken) {
-        take_row(rows, weights, image, target, taken, width);
-      }
-      const double value = compare_row(rows, weights, compared, height, width);
-      if (compared >= first && compared < last) sums[2 * compared + 1] = value;
+// Rows first ... last - 1 of one channel, both multiples of ABREAST_ROWS or the image's edge; `sums`
+// takes |difference| and SSIM of every row.
+inline void photometric_band(const LossPlane& p, int first, int last, double* sums) {
+  find_spans(p, first, last);
+  const auto group = [](int row) { return larger(row, 0) / ABREAST_ROWS * ABREAST_ROWS; };
+  int compared = group(first - RADIUS), filtered = larger(first - RADIUS, 0);
+  int taken = larger(compared - RADIUS, 0);
+  double unused[2 * ABREAST_ROWS];
+  for (int row = first; row < last; row += ABREAST_ROWS) {
+    const int ahead = smaller(row + ABREAST_ROWS + RADIUS, p.height);  // slopes that are read
+    for (; compared < ahead; compared += ABREAST_ROWS) {
+      for (; taken < smaller(compared + ABREAST_ROWS + RADIUS, p.height); ++taken) take_row(p, taken);
+      const bool own = compared >= first && compared < last;
+      compare_rows(p, compared, own ? sums + 2 * compared : unused);
     }
-    sums[2 * row] = finish_row(rows, weights, image, target, gradient, row, height, width, scale);
+    for (; filtered < ahead; ++filtered) filter_slopes(p, filtered);
+    finish_rows(p, row, sums);
   }
 }
 
 inline double photometric(const float* image, const float* target, float* gradient, int channels,
                           int height, int width, float ssim_weight, Buffer& scratch, int threads) {
   const int stride = (width + LANES - 1) / LANES * LANES;
-  const int64_t plane = static_cast<int64_t>(height) * width;
-  const int64_t floats = (ssim_floats(stride) + 15) / 16 * 16;
+  const int64_t plane = static_cast<int64_t>(height) * width, floats = loss_floats(stride, height);
   const int64_t lines = static_cast<int64_t>(channels) * height;
   char* memory = static_cast<char*>(
       scratch.reserve(sizeof(double) * 2 * lines + sizeof(float) * floats * threads + 64));
-  float* work = reinterpret_cast<float*>(memory);
   double* sums = reinterpret_cast<double*>(memory + sizeof(float) * floats * threads);
-  float weights[WINDOW];
-  window(weights);
   const double values = static_cast<double>(channels) * plane;
   const LossScale scale{static_cast<float>((1.0 - ssim_weight) / values),
                         static_cast<float>(ssim_weight / values)};
+  const Window window;
   // More bands than threads only where needed: each repeats the work on twenty rows.
   const int bands = threads == 1 ? 1 : larger(1, smaller(2 * threads, height / (4 * WINDOW)));
+  const auto edge = [&](int band) {
+    if (band == bands) return height;
+    return static_cast<int>(static_cast<int64_t>(height) * band / bands) / ABREAST_ROWS * ABREAST_ROWS;
+  };
   for_each(threads, static_cast<int64_t>(channels) * bands, [&](int64_t job, int worker) {
     const int c = static_cast<int>(job / bands), band = static_cast<int>(job % bands);
-    float* own = work + worker * floats;
-    float* zeros = own + INPUTS * padded_stride(stride);
-    float* rings = zeros + INPUTS * stride;
-    const SsimRows rows{stride, own, zeros, rings, rings + WINDOW * INPUTS * stride};
-    photometric_band(rows, weights, image + c * plane, target + c * plane, gradient + c * plane,
-                     static_cast<int>(static_cast<int64_t>(height) * band / bands),
-                     static_cast<int>(static_cast<int64_t>(height) * (band + 1) / bands), height,
-                     width, scale, sums + static_cast<int64_t>(2) * c * height);
+    LossPlane p{image + c * plane, target + c * plane, gradient + c * plane, height, width, stride,
+                scale, nullptr, nullptr, nullptr, nullptr, {}, window};
+    divide_memory(p, reinterpret_cast<float*>(memory) + worker * floats);
+    photometric_band(p, edge(band), edge(band + 1), sums + static_cast<int64_t>(2) * c * height);
   });
   double difference = 0.0, similar = 0.0;
   for (int64_t i = 0; i < lines; ++i) {
