@@ -46,9 +46,41 @@ def test_equal_images_have_no_loss() -> None:
     assert gradient.abs().max() < 1e-6
 
 
+def _islands() -> tuple[torch.Tensor, torch.Tensor]:
+    """Images [3, 203, 150] that differ in a few places only, one of them a single pixel."""
+    image, target = _pair((3, 203, 150))
+    differs = torch.zeros(target.shape, dtype=torch.bool)
+    differs[0, 90:131, 40:77] = True
+    differs[0, 20, 3] = True
+    differs[1, 0, 149] = True
+    differs[1, 202, 0] = True
+    return torch.where(differs, image, target), target
+
+
+def test_loss_of_images_that_agree_almost_everywhere_matches_the_reference() -> None:
+    image, target = _islands()
+    loss, gradient = photometric_gradient(image, target)
+    exact = image.double().requires_grad_()
+    truth = photometric_loss_reference(exact, target.double())
+    truth.backward()
+    assert loss == pytest.approx(float(truth.detach()), rel=1e-5)
+    assert relative_error(gradient, exact.grad) < 1e-5
+    assert (gradient - exact.grad).abs().max() < 1e-5 * gradient.abs().max()
+
+
+def test_loss_does_not_hide_a_pixel_that_is_no_number() -> None:
+    _, target = _pair((3, 64, 64))
+    image = target.clone()
+    image[1, 30, 31] = float("nan")
+    loss, gradient = photometric_gradient(image, target)
+    assert loss != loss
+    assert gradient.isnan().any()
+
+
+@pytest.mark.parametrize("islands", [False, True])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_loss_has_the_same_bits_for_any_number_of_threads(threads: int) -> None:
-    image, target = _pair((3, 203, 90))
+def test_loss_has_the_same_bits_for_any_number_of_threads(threads: int, islands: bool) -> None:
+    image, target = _islands() if islands else _pair((3, 203, 90))
     one, gradient = photometric_gradient(image, target)
     many, gradients = photometric_gradient(image, target, threads=threads)
     assert one == many
