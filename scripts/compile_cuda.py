@@ -54,7 +54,8 @@ def check(config: CompileConfig) -> int:
         errors = _compile(nvcc, source, config)
         good &= not errors
         mark = "FAIL" if errors else "ok  "
-        print(f"{mark} {name}  {time.monotonic() - started:.0f} s", *errors[:5], sep="\n     ")
+        line = f"{mark} {name}  {time.monotonic() - started:.0f} s"
+        print(line, *errors[:5], sep="\n     ", flush=True)
     return 0 if good else 1
 
 

@@ -170,7 +170,10 @@ def test_job_that_always_dies_is_given_up(run: Benchmark, tmp_path: Path) -> Non
     assert "its process died 2 times, last with status -9" in outcome.words
 
 
-def test_killed_benchmark_leaves_no_processes_and_goes_on(classes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signal_sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
+def test_killed_benchmark_leaves_no_processes_and_goes_on(
+    classes: Path, tmp_path: Path, signal_sent: signal.Signals, status: int
+) -> None:
     command = [
         sys.executable, "benchmark.py", "-s", str(classes), "-o", str(tmp_path), "--table", "5",
         "--iterations", "100000", "--max-gaussians", "300", "--holdout-every", "0",
@@ -182,8 +185,8 @@ def test_killed_benchmark_leaves_no_processes_and_goes_on(classes: Path, tmp_pat
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.send_signal(signal_sent)
+    assert process.wait() == status
     while time.monotonic() < deadline:  # its worker follows it and lets go of the folder
         try:
             with folder.lock():
