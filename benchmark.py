@@ -225,7 +225,7 @@ def _list(jobs: Sequence[Job], root: Path) -> None:
     for job in jobs:
         work = [variant.name for variant in job.variants] + ["poses"] * job.poses
         state = "finished" if job.is_finished(root) else "to do"
-        print(f"{job.id:48} {state:9} {' '.join(work)}")
+        print(f"{job.id:48} {state:9} {' '.join(work)}".rstrip())
     print(f"{len(jobs)} jobs in {root}")
 
 
