@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from tqdm import tqdm
+
 from .jobs import Job
 from .work import Outcome, Worker
 
@@ -85,6 +87,7 @@ def _serve(worker: Worker, line: Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own semaphore would be mourned when we are terminated
     try:
         while True:
             line.send(worker(line.recv()))
