@@ -36,19 +36,19 @@ inline void sum_slots(const Frame& frame, int64_t first, int count, int64_t size
 }
 
 // As sum_slots, for slots of one cache line.
-inline void sum_lines(const Frame& frame, int64_t first, int count, float* rows) {
+inline void sum_lines(const Frame& frame, int64_t first, int count, int64_t total, float* rows) {
   const uint32_t* starts = static_cast<const uint32_t*>(frame.slot_start.data());
   const uint8_t* used = static_cast<const uint8_t*>(frame.slot_used.data());
   const float* slots = static_cast<const float*>(frame.slots.data());
   for (int lane = 0; lane < LANES; ++lane) {
-    F total[16 / LANES]{};
+    F line[16 / LANES]{};
     const uint32_t from = lane < count ? starts[first + lane] : 0;
     const uint32_t to = lane < count ? starts[first + lane + 1] : 0;
     for (uint32_t k = from; k < to; ++k) {
       if (!used[k]) continue;
-      for (int j = 0; j < 16 / LANES; ++j) total[j] += load(slots + k * 16 + j * LANES);
+      for (int j = 0; j < 16 / LANES; ++j) line[j] += load(slots + k * 16 + j * LANES);
     }
-    for (int j = 0; j < 16 / LANES; ++j) store(rows + lane * 16 + j * LANES, total[j]);
+    for (int j = 0; j < 16 / LANES; ++j) store(rows + lane * 16 + j * LANES, line[j]);
   }
 }
 
@@ -103,6 +103,10 @@ SPLATPOSE_INLINE void place_backward(const Pinhole& camera, const Projected& g,
 inline void sh_backward(const Cloud& cloud, const CloudGradient& gradient, const Pinhole& camera,
                         int64_t first, int count, Projected& g, const F* d_colour, Flow& flow) {
   const int terms = cloud.sh_terms;
+  const int width = 3 * terms;
+  for (int k = 0; gradient.sh && k < width * LANES; k += 16) {  // of the next lanes
+    prefetch_to_write(gradient.sh + (first + LANES) * width + k);
+  }
   F basis[SH_TERMS], slope[SH_TERMS][3], colour[3], d_masked[3], d_unit[3]{};
   F coefficients[SH_TERMS][3];
   const ViewDirection direction = view_direction(camera.view, g.point);
@@ -119,7 +123,6 @@ inline void sh_backward(const Cloud& cloud, const CloudGradient& gradient, const
       coefficients[k][c] = keep(g.drawn, basis[k] * d_masked[c]);  // now their gradient
     }
   }
-  const int width = 3 * terms;
   if (gradient.sh) store_table(coefficients[0], width, width, count, gradient.sh + first * width);
   if (terms == 1) return;
   const F along = dot(direction.unit, d_unit);
@@ -169,7 +172,7 @@ inline void backward_lanes(const Frame& frame, const Cloud& cloud, const CloudGr
                            int64_t first, int count, float* rows, F* view_sum) {
   const int64_t size = slot_size(frame);
   if (size == 16) {
-    sum_lines(frame, first, count, rows);
+    sum_lines(frame, first, count, cloud.count, rows);
   } else {
     sum_slots(frame, first, count, size, rows);
   }

@@ -86,13 +86,11 @@ inline void order_tiles(Frame& frame, int tiles) {
 // unforeseeable length are slow, four times without a branch for rectangles of up to 2 x 2 tiles:
 // some of these calls are not wanted.
 template <class Visit>
-SPLATPOSE_INLINE void visit_tiles(const uint16_t* r, int tiles_x, uint32_t slot, Visit&& visit) {
-  const uint32_t columns = r[1] - r[0], rows = r[3] - r[2];
-  const uint32_t first = r[2] * tiles_x + r[0];
+SPLATPOSE_INLINE void visit_tiles(Cover cover, uint32_t tiles_x, uint32_t slot, Visit&& visit) {
+  const uint32_t columns = cover.columns, rows = cover.rows, first = cover.first;
   if (columns <= 2 && rows <= 2) {
-    const uint32_t some = (columns > 0) & (rows > 0), wide = (columns > 1) & some;
-    const uint32_t high = (rows > 1) & some;
-    visit(first, slot, some);
+    const uint32_t wide = columns >> 1, high = rows >> 1;
+    visit(first, slot, columns != 0);
     visit(first + 1, slot + 1, wide);
     visit(first + tiles_x, slot + columns, high);
     visit(first + tiles_x + 1, slot + columns + 1, wide & high);
@@ -105,23 +103,24 @@ SPLATPOSE_INLINE void visit_tiles(const uint16_t* r, int tiles_x, uint32_t slot,
 
 inline void bin(Frame& frame, int64_t n) {
   const uint32_t* order = sort_by_depth(frame, n);
+  const uint32_t tiles_x = static_cast<uint32_t>(frame.tiles_x);
   const int tiles = frame.tiles_x * frame.tiles_y, reach = tiles + frame.tiles_x + 4;
   uint32_t* start = static_cast<uint32_t*>(frame.tile_start.reserve(sizeof(uint32_t) * reach));
   std::memset(start, 0, sizeof(uint32_t) * reach);
-  const uint16_t* rectangles = static_cast<const uint16_t*>(frame.rectangles.data());
+  const Cover* covers = static_cast<const Cover*>(frame.covers.data());
   const uint32_t* slots = static_cast<const uint32_t*>(frame.slot_start.data());
   // One more than there are: pairs that are not wanted go to the place after the last.
   Pair* pairs = static_cast<Pair*>(frame.pair_list.reserve(sizeof(Pair) * (frame.pairs + 1)));
   // Counted two places ahead, so that after the writing pass start[t] is where tile t begins.
   for (int64_t i = 0; i < n; ++i) {
-    visit_tiles(rectangles + 4 * i, frame.tiles_x, 0,
+    visit_tiles(covers[i], tiles_x, 0,
                 [start](uint32_t tile, uint32_t, uint32_t wanted) { start[tile + 2] += wanted; });
   }
   for (int t = 0; t < tiles; ++t) start[t + 2] += start[t + 1];
   const uint32_t nowhere = static_cast<uint32_t>(frame.pairs);
   for (int64_t i = 0; i < frame.drawn; ++i) {
     const uint32_t splat = order[i];
-    visit_tiles(rectangles + 4 * static_cast<int64_t>(splat), frame.tiles_x, slots[splat],
+    visit_tiles(covers[splat], tiles_x, slots[splat],
                 [=](uint32_t tile, uint32_t slot, uint32_t wanted) {
                   const uint32_t at = start[tile + 1];
                   pairs[wanted ? at : nowhere] = {splat, slot};

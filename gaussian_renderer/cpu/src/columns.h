@@ -87,27 +87,39 @@ SPLATPOSE_INLINE void store_some(float* p, F x, int count) {
 
 // Columns of up to LANES rows of `width` numbers that lie `stride` apart; missing rows repeat the
 // last one.
-inline void load_table(const float* rows, int width, int stride, int count, F* columns) {
-  for (int first = 0; first < width; first += LANES) {
+inline void load_table(const float* rows, int width, int64_t stride, int count, F* columns) {
+  int first = 0;
+  for (; count == LANES && first + LANES <= width; first += LANES) {
+    F m[LANES];
+    for (int lane = 0; lane < LANES; ++lane) m[lane] = load(rows + lane * stride + first);
+    transpose(m);
+    for (int k = 0; k < LANES; ++k) columns[first + k] = m[k];
+  }
+  for (; first < width; first += LANES) {
     const int some = smaller(LANES, width - first);
     F m[LANES];
     for (int lane = 0; lane < LANES; ++lane) {
-      m[lane] = load_some(rows + static_cast<int64_t>(smaller(lane, count - 1)) * stride + first, some);
+      m[lane] = load_some(rows + smaller(lane, count - 1) * stride + first, some);
     }
     transpose(m);
     for (int k = 0; k < some; ++k) columns[first + k] = m[k];
   }
 }
 
-inline void store_table(const F* columns, int width, int stride, int count, float* rows) {
-  for (int first = 0; first < width; first += LANES) {
-    const int some = smaller(LANES, width - first);
+inline void store_table(const F* columns, int width, int64_t stride, int count, float* rows) {
+  int first = 0;
+  for (; count == LANES && first + LANES <= width; first += LANES) {
     F m[LANES];
-    for (int k = 0; k < LANES; ++k) m[k] = k < some ? columns[first + k] : F{};
+    for (int k = 0; k < LANES; ++k) m[k] = columns[first + k];
     transpose(m);
-    for (int lane = 0; lane < count; ++lane) {
-      store_some(rows + static_cast<int64_t>(lane) * stride + first, m[lane], some);
-    }
+    for (int lane = 0; lane < LANES; ++lane) store(rows + lane * stride + first, m[lane]);
+  }
+  for (; first < width; first += LANES) {
+    const int some = smaller(LANES, width - first);
+    F m[LANES]{};
+    for (int k = 0; k < some; ++k) m[k] = columns[first + k];
+    transpose(m);
+    for (int lane = 0; lane < count; ++lane) store_some(rows + lane * stride + first, m[lane], some);
   }
 }
 

@@ -47,8 +47,8 @@ SPLATPOSE_INLINE Mask write_splats(Frame& frame, const Cloud& cloud, int64_t fir
   return at_least(worst, F{});
 }
 
-// Tiles with pixel centres within `half` of the mean along one axis, [from, to), packed into one
-// number; 0 where there are none. `length` adds up how many.
+// The first tile with pixel centres within `half` of the mean along one axis; `length` becomes how
+// many there are.
 SPLATPOSE_INLINE I tile_range(F mean, F half, int size, I& length) {
   const F low = maximum(mean - half - 0.5f, F{});
   const F high = minimum(mean + half - 0.5f, broadcast(static_cast<float>(size - 1)));
@@ -56,9 +56,9 @@ SPLATPOSE_INLINE I tile_range(F mean, F half, int size, I& length) {
   const I from = floor - (I)(__builtin_convertvector(floor, F) < low);  // rounded up
   const I to = __builtin_convertvector(maximum(high, broadcast(-1.0f)), I);
   const I hit = (from <= to) & (high >= 0.0f);
-  const I first = from / TILE, last = to / TILE + 1;
-  length = (last - first) & hit;
-  return (first | last << 16) & hit;
+  const I first = from >> TILE_BITS;
+  length = ((to >> TILE_BITS) + 1 - first) & hit;
+  return first;
 }
 
 inline void project_lanes_forward(Frame& frame, const Cloud& cloud, int64_t first, int count,
@@ -81,17 +81,20 @@ inline void project_lanes_forward(Frame& frame, const Cloud& cloud, int64_t firs
   I columns, rows;
   const I across = tile_range(clean[0], clean[2], frame.camera.width, columns);
   const I down = tile_range(clean[1], clean[3], frame.camera.height, rows);
-  const I tiles = columns * rows & (I)keep(g.drawn, (F)(I{} - 1));
+  const I hit = (columns > 0) & (rows > 0) & (I)keep(g.drawn, (F)(I{} - 1));
+  const I tiles = columns * rows & hit, corner = (down * frame.tiles_x + across) & hit;
   const F size = minimum(maximum(clean[2], clean[3]), broadcast(1e9f));
   const I floor = __builtin_convertvector(size, I);
   const I radius = floor - (I)(__builtin_convertvector(floor, F) < size);
   alignas(64) int32_t lanes[5][LANES];
-  const I all[5] = {across, down, tiles, (I)g.point[2], (radius > 1 ? radius : I{} + 1) & (tiles > 0)};
+  const I all[5] = {corner, (columns | rows << 16) & hit, tiles, (I)g.point[2],
+                    (radius > 1 ? radius : I{} + 1) & (tiles > 0)};
   std::memcpy(lanes, all, sizeof(lanes));
-  uint32_t* rectangles = static_cast<uint32_t*>(frame.rectangles.data()) + 2 * first;
+  Cover* covers = static_cast<Cover*>(frame.covers.data()) + first;
   for (int lane = 0; lane < count; ++lane) {
-    rectangles[2 * lane] = lanes[0][lane];
-    rectangles[2 * lane + 1] = lanes[1][lane];
+    const auto size = static_cast<uint32_t>(lanes[1][lane]);
+    covers[lane] = {static_cast<uint32_t>(lanes[0][lane]), static_cast<uint16_t>(size),
+                    static_cast<uint16_t>(size >> 16)};
   }
   const size_t bytes = sizeof(int32_t) * count;
   std::memcpy(static_cast<uint32_t*>(frame.slot_start.data()) + first, lanes[2], bytes);
@@ -104,7 +107,7 @@ inline void project(Frame& frame, const Cloud& cloud, int32_t* radii, int thread
   const int extra = (frame.channels - 1) / GROUP * GROUP;
   frame.splats.reserve(sizeof(Splat) * n);
   frame.features.reserve(sizeof(float) * n * extra);
-  frame.rectangles.reserve(sizeof(uint16_t) * 4 * n);
+  frame.covers.reserve(sizeof(Cover) * n);
   frame.slot_start.reserve(sizeof(uint32_t) * (n + 1));
   frame.keys_swap.reserve(sizeof(uint32_t) * n);
   for_each(threads, (n + CHUNK - 1) / CHUNK, [&](int64_t chunk, int) {

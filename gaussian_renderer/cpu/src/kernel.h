@@ -15,7 +15,8 @@ constexpr float TRANSMITTANCE_MIN = 1e-4f;
 constexpr float FRUSTUM_MARGIN = 1.3f;
 constexpr float LOG2_255 = 7.9943534f;
 
-constexpr int TILE = 32;         // pixels; 8 x 8 blocks of 4 x 4 pixels
+constexpr int TILE_BITS = 5;     // of a pixel coordinate inside a tile
+constexpr int TILE = 1 << TILE_BITS;  // pixels; 8 x 8 blocks of 4 x 4 pixels
 constexpr int BLOCKS = 64;       // of a tile
 constexpr int GROUP = 4;         // channels that are blended together
 constexpr int SLOT_GEOMETRY = 8; // floats of a gradient slot before its channels
@@ -68,6 +69,11 @@ struct alignas(64) Splat {
 };
 static_assert(sizeof(Splat) == 64);
 
+struct Cover {        // the tiles of a Gaussian; none: all zero
+  uint32_t first;     // the upper left one
+  uint16_t columns, rows;
+};
+
 struct Pair {         // a Gaussian that touches a tile
   uint32_t splat;
   uint32_t slot;      // where its gradient of this tile goes
@@ -86,7 +92,7 @@ struct Frame {
   double seconds[STAGES];  // of the last forward and backward pass
   Buffer splats;      // Splat [N]
   Buffer features;    // float [N, groups - 1, GROUP]: channels after the first four
-  Buffer rectangles;  // uint16_t [N, 4] tiles x0 x1 y0 y1 (exclusive ends)
+  Buffer covers;      // Cover [N]
   Buffer slot_start;  // uint32_t [N + 1]
   Buffer keys, order, keys_swap, order_swap;  // uint32_t [N]
   Buffer tile_start;  // uint32_t [tiles + 1]

@@ -67,6 +67,7 @@ SPLATPOSE_INLINE ViewDirection view_direction(const float* rotation, const F* po
 // Coefficients of LANES Gaussians, [sh_terms, 3] registers.
 SPLATPOSE_INLINE void load_coefficients(const Cloud& cloud, int64_t first, int count, F (*out)[3]) {
   const int width = 3 * cloud.sh_terms;
+  for (int k = 0; k < width * LANES; k += 16) prefetch(cloud.sh + (first + LANES) * width + k);
   load_table(cloud.sh + first * width, width, width, count, out[0]);
 }
 
