@@ -204,5 +204,6 @@ def test_a_gallery_of_empty_views_is_refused():
 def test_auto_takes_the_classical_matcher_on_a_plain_background(gallery):
     selection = select_matcher("auto", gallery, tiny_object())
     assert selection.matcher.name == "classical"
+    assert "plain background" in selection.reason
     with pytest.raises(InputError, match="unknown matcher"):
         select_matcher("sift", gallery, tiny_object())  # type: ignore[arg-type]

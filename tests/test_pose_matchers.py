@@ -117,6 +117,16 @@ def test_weights_are_read_from_the_folder_and_must_fit(loftr_model, tmp_path):
         loftr.load_loftr(tmp_path)
 
 
+def test_weights_may_have_another_name(tmp_path):
+    from kornia.feature import XFeat
+
+    torch.manual_seed(0)
+    state = XFeat().net.state_dict()
+    torch.save(state, tmp_path / weights.XFEAT.also[0])
+    loaded = xfeat.load_xfeat(tmp_path).net.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
 def test_mutual_matches():
     eye = torch.eye(4)
     first, second = xfeat.mutual_matches(eye[[0, 2, 2]], eye[[3, 2, 0]])

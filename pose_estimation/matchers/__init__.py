@@ -31,6 +31,9 @@ class Selection(NamedTuple):
     reason: str  # one line to print; "" when there is nothing to say
 
 
+_PLAIN = "matching by silhouettes, which the plain background gives: no weights are needed"
+
+
 def select_matcher(
     name: MatcherName,
     gallery: Gallery,
@@ -50,8 +53,10 @@ def select_matcher(
     """
     folder = None if weights is None else Path(weights)
     device = gaussians.means.device
-    if name == "classical" or (name == "auto" and gallery.known_background is not None):
+    if name == "classical":
         return Selection(ClassicalMatcher(gallery), "")
+    if name == "auto" and gallery.known_background is not None:
+        return Selection(ClassicalMatcher(gallery), _PLAIN)
     if name == "loftr":
         from .loftr import LoftrMatcher, load_loftr
 
@@ -65,6 +70,6 @@ def select_matcher(
     except InputError as error:
         if name == "xfeat":
             raise
-        return Selection(ClassicalMatcher(gallery), f"matching without XFeat: {error}")
+        return Selection(ClassicalMatcher(gallery), f"classical matching, as XFeat cannot be had: {error}")
     matcher = XFeatMatcher(gallery, gaussians, model, backend=backend, threads=threads)
     return Selection(matcher, "")

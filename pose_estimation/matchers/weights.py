@@ -17,6 +17,7 @@ class WeightFile:
     model: str
     name: str
     address: str
+    also: tuple[str, ...] = ()  # other names under which a folder may hold it
 
     def fit(self, model: torch.nn.Module, state: dict[str, Any], optional: str = "/") -> None:
         """Loads `state` into `model`; only keys that begin with `optional` may be absent.
@@ -44,6 +45,7 @@ XFEAT = WeightFile(
     "XFeat",
     "xfeat.pt",
     "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",
+    ("xfeat_kornia.pt",),  # the same, stored from kornia's module
 )
 
 
@@ -59,7 +61,8 @@ def load_weights(file: WeightFile, folder: Path | None) -> dict[str, Any]:
     it is damaged. Nothing is ever unpickled.
     """
     places = [cache_folder()] if folder is None else [folder, cache_folder()]
-    path = next((place / file.name for place in places if (place / file.name).is_file()), None)
+    named = [place / name for place in places for name in (file.name, *file.also)]
+    path = next((path for path in named if path.is_file()), None)
     if path is None:
         path = _download(file, folder)
     try:
