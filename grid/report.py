@@ -23,6 +23,7 @@ def write_report(jobs: Sequence[Job], root: Path, steps: Sequence[int]) -> Path 
     folder = root / "tables"
     tables = make_tables(records, steps)
     for table in tables:
+        print(markdown(table))
         write_table(table, folder)
         if table.name == "figure_3":
             draw_figure_3(table, folder / "figure_3.png")
