@@ -70,6 +70,6 @@ def select_matcher(
     except InputError as error:
         if name == "xfeat":
             raise
-        return Selection(ClassicalMatcher(gallery), f"classical matching, as XFeat cannot be had: {error}")
+        return Selection(ClassicalMatcher(gallery), f"classical, without XFeat: {error}")
     matcher = XFeatMatcher(gallery, gaussians, model, backend=backend, threads=threads)
     return Selection(matcher, "")
