@@ -2,9 +2,12 @@
 
     python -m benchmarks.rasteriser --scene scene.ply --camera camera.json --json out.json
 
-The camera file holds world_to_camera (4 x 4, OpenCV axes), fx, width and height.
+Rendering alone (colour, depth and alpha in one pass, no gradients) is also timed at the sizes of
+`--inference-sizes`, whatever the size of the rest. The camera file holds world_to_camera (4 x 4,
+OpenCV axes), fx, width and height.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ class Config:
     scene: Path  # a PLY of 3DGS
     camera: Path  # JSON: world_to_camera, fx, width, height
     size: int = 0  # longer side of the image in pixels; 0: as in the camera file
+    inference_sizes: tuple[int, ...] = (400, 800)  # pixels of the longer side
     threads: int = 1  # of the kernel and of PyTorch
     repeats: int = 40  # of every task, after one to warm up
     reference_repeats: int = 1  # of the PyTorch reference; 0: leave it out
@@ -65,11 +69,11 @@ class Workload:
             [torch.zeros_like(t) for t in self.frozen.named_tensors().values()] for _ in range(2)
         ]
 
-    def inference(self, depth: bool = False) -> Any:
+    def inference(self, depth: bool = False, camera: Camera | None = None) -> Any:
         """Colour, alpha and, if asked for, depth without gradients."""
         with torch.no_grad():
             return render(
-                self.frozen, self.camera, self.white,
+                self.frozen, camera or self.camera, self.white,
                 backend="cpu", depth=depth, threads=self.threads,
             )  # fmt: skip
 
@@ -117,9 +121,15 @@ def run(config: Config) -> dict[str, Any]:
         "training_iteration": work.iteration,
         "normal_equations": work.normal_equations,
     }
+    views = {
+        f"inference_with_depth_{size}": read_camera(config.camera, size)
+        for size in config.inference_sizes
+    }
+    for name, view in views.items():
+        tasks[name] = functools.partial(work.inference, depth=True, camera=view)
     times = interleave(tasks, config.repeats)
     figures = {name: summary(values) for name, values in times.items()}
-    for name in ("inference", "inference_with_depth"):
+    for name in ("inference", "inference_with_depth", *views):
         figures[name]["frames_per_second"] = round(1e3 / figures[name]["min_ms"], 1)
     for stage, values in zip(STAGES, zip(*work.stages, strict=True), strict=True):
         figures[f"stage_{stage}"] = spread(list(values))

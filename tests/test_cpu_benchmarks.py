@@ -22,16 +22,18 @@ def test_rasteriser_benchmark_writes_its_figures(tmp_path: Path) -> None:
             }
         )
     )
-    rasteriser.main(
-        rasteriser.Config(
-            tmp_path / "scene.ply", tmp_path / "camera.json", repeats=2, json=tmp_path / "out.json"
-        )
-    )
+    config = rasteriser.Config(
+        tmp_path / "scene.ply", tmp_path / "camera.json", inference_sizes=(20, 80), repeats=2,
+        json=tmp_path / "out.json",
+    )  # fmt: skip
+    rasteriser.main(config)
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["workload"]["gaussians"] == 60
     assert {"cpu", "commit", "instruction_set", "threads"} <= result["machine"].keys()
     for name in ("inference", "forward_backward", "training_iteration", "stage_blend"):
         assert result["figures"][name]["min_ms"] > 0
+    for name in ("inference_with_depth", "inference_with_depth_20", "inference_with_depth_80"):
+        assert result["figures"][name]["frames_per_second"] > 0
     assert result["ratios"]["reference_to_cpu"] > 1
     assert result["peak_memory_mib"] > 10
 
