@@ -84,7 +84,6 @@ enum Stage { PROJECT, BIN, BLEND, BLEND_BACKWARD, PROJECT_BACKWARD, STAGES };
 // Everything that backward needs from forward. Buffers are kept and used again.
 struct Frame {
   Pinhole camera;
-  Cloud cloud;        // pointers are refreshed by each call
   int64_t drawn, pairs;
   int tiles_x, tiles_y;
   int channels;       // with depth
