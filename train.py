@@ -115,12 +115,14 @@ def train(config: TrainConfig) -> Path:
     capture = read_capture(config.source, config.resolution)
     with folder.lock():
         settings = config.as_json()
-        if _is_finished(folder, settings, config.overwrite):
+        finished = _is_finished(folder, settings, config.overwrite)
+        if finished and folder.is_calibration_current():
             print(f"{folder.root} is already trained with these settings: nothing to do")
             return folder.root
         views, held_out = _split(capture, config)
         print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
-        write_json(folder.settings_path, settings)
+        if not finished:
+            write_json(folder.settings_path, settings)
         optimisation = Optimisation(
             capture=capture,
             views=views,
@@ -131,6 +133,12 @@ def train(config: TrainConfig) -> Path:
             threads=config.threads,
             checkpoint_every=config.checkpoint_every,
         )
+        if finished:
+            print("an older version made the calibration: it is renewed, the Gaussians stay")
+            gaussians = folder.load_gaussians(optimisation.preset.iterations)
+            gaussians = gaussians.map(lambda t: t.to(device).contiguous())
+            calibrate(folder, gaussians, held_out, optimisation, config.preset)
+            return folder.root
         gaussians, seconds = optimise(optimisation, folder)
         folder.save_gaussians(gaussians, optimisation.preset.iterations)
         save_cameras(views, folder.root / "cameras.json")

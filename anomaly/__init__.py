@@ -5,6 +5,7 @@ poses or files.
 """
 
 from .calibration import Calibration, Threshold, calibrate
+from .classical import signed_residual
 from .features import FEATURES, Features, make_features
 from .maps import anomaly_maps, image_scores, resize_maps
 from .memory import Expectation, MemorySettings, ResidualMemory
@@ -13,7 +14,13 @@ from .overlay import encode_jpeg, overlay
 from .photometric import Photometry, fit_photometry
 from .regions import Region, find_regions
 from .report import Report, ReportImage, report_html
-from .standardise import HeldOut, Standardisation, extend_beyond_silhouette, fit_standardisation
+from .standardise import (
+    HeldOut,
+    Standardisation,
+    extend_beyond_silhouette,
+    fit_standardisation,
+    outer,
+)
 
 __all__ = [
     "FEATURES",
@@ -41,8 +48,10 @@ __all__ = [
     "image_figures",
     "image_scores",
     "make_features",
+    "outer",
     "overlay",
     "report_html",
     "resize_maps",
     "roc_curve",
+    "signed_residual",
 ]

@@ -39,11 +39,29 @@ def perceptual(images: Tensor) -> Tensor:
 def tolerant_residual(query: Tensor, rendering: Tensor) -> Tensor:
     """How far the images are apart where a shift of one pixel cannot explain it, [B, 3, H, W].
 
-    Each pixel is compared with the interval of values in the 3x3 neighbourhood of the other
-    image, in both directions; the farther of the two counts, per CIELAB channel. The sign says
-    whether the query is above (+) or below (-) the rendering. Images are [B, 3, H, W] in 0..1.
+    In CIELAB; see `beyond_a_shift`. Images are [B, 3, H, W] RGB in 0..1.
     """
-    ours, theirs = perceptual(query), perceptual(rendering)
+    return beyond_a_shift(perceptual(query), perceptual(rendering))
+
+
+def signed_residual(query: Tensor, rendering: Tensor) -> Tensor:
+    """Tolerant residual in RGB, smoothed with its sign, [B, 3, H, W]: what is standardised.
+
+    Gamma-encoded RGB is about perceptual already, and the covariance of its channels turns it into
+    whatever basis tells good from bad. Keeping the sign lets a patch of one colour add up where
+    noise cancels. Images are [B, 3, H, W] in 0..1.
+    """
+    ours, theirs = gaussian_blur(query, PRE_BLUR), gaussian_blur(rendering, PRE_BLUR)
+    return gaussian_blur(beyond_a_shift(ours, theirs), ClassicalFeatures.sigma)
+
+
+def beyond_a_shift(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Signed distance of two stacks [..., H, W] that a displaced edge does not explain.
+
+    Each pixel is compared with the interval of values in the 3x3 neighbourhood of the other
+    image, in both directions; the farther of the two counts, per channel. The sign says whether
+    our values are above (+) or below (-) theirs.
+    """
     there = _beyond(ours, theirs)
     back = -_beyond(theirs, ours)
     return there.where(there.abs() >= back.abs(), back)

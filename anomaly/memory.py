@@ -38,7 +38,7 @@ class Expectation(NamedTuple):
     """What the memory expects of each element at a query."""
 
     mean: Tensor  # [N, C] signed residual, query minus rendering
-    spread: Tensor  # [N] standard deviation of the residual around it, RMS over channels
+    covariance: Tensor  # [N, C (C + 1) / 2] of the residual around it, upper entries row by row
     evidence: Tensor  # [N] sum of the weights of the near views that saw the element; 0: none
 
 
@@ -94,8 +94,8 @@ class ResidualMemory:
     ) -> Expectation:
         """What the nearest views expect; where none saw an element, what all views say of it.
 
-        Weighted mean and variance over the nearest views, shrunk towards those of all views of
-        the same element, and these towards zero and the variance of the whole object.
+        Weighted mean and covariance over the nearest views, shrunk towards the mean and variance
+        of all views of the same element, and these towards zero and those of the whole object.
         """
         settings = settings or MemorySettings()
         mean_all, variance_all = self._over_all_views(settings.prior, exclude)
@@ -105,20 +105,27 @@ class ResidualMemory:
         near = angles.argsort(stable=True)[: settings.neighbours]
         near = near[angles[near].isfinite()]
         closeness = torch.exp(-0.5 * (angles[near] / settings.reach) ** 2).float()
+        rows, columns = torch.triu_indices(mean_all.shape[1], mean_all.shape[1])
         total = torch.zeros_like(variance_all)
-        first, second = torch.zeros_like(mean_all), torch.zeros_like(variance_all)
+        first = torch.zeros_like(mean_all)
+        second = torch.zeros(len(mean_all), len(rows))
         for view, factor in zip(near.tolist(), closeness.tolist(), strict=True):
             residual, weight = self._unpack(view)
             weight *= factor
             total += weight
-            first.addcmul_(residual, weight[:, None])
-            second.addcmul_(residual.square_().mean(dim=1), weight)
-        whole = total + settings.prior
-        mean = (first + settings.prior * mean_all) / whole[:, None]
-        # the sum of weight (residual - mean)^2, expanded so that views are read only once
-        around = second - 2 * (first * mean).mean(dim=1) + total * mean.square().mean(dim=1)
-        variance = (around.clamp_min_(0.0) + settings.prior * variance_all) / whole
-        return Expectation(mean, variance.sqrt(), total)
+            weighted = residual * weight[:, None]
+            first += weighted
+            second.addcmul_(weighted[:, rows], residual[:, columns])
+        whole = (total + settings.prior)[:, None]
+        mean = (first + settings.prior * mean_all) / whole
+        # the sum of weight (residual - mean)(residual - mean)^T, expanded: views are read only once
+        ours, theirs = mean[:, rows], mean[:, columns]
+        second -= first[:, rows] * theirs + ours * first[:, columns]
+        second.addcmul_(ours * theirs, total[:, None])
+        diagonal = rows == columns
+        second[:, diagonal] = second[:, diagonal].clamp_min(0.0)
+        second[:, diagonal] += settings.prior * variance_all[:, None]
+        return Expectation(mean, second / whole, total)
 
     def arrays(self) -> dict[str, NDArray]:
         """Plain arrays for an npz file."""

@@ -1,49 +1,80 @@
-"""Residuals in units of what is normal there: edges and glossy places stop glowing."""
+"""Residuals in units of what is normal there, direction of the colour included.
 
+Innocent residuals have a colour of their own: gloss adds white, a shifted edge mixes two colours.
+So the unit is a covariance of the three channels and the map a Mahalanobis distance: a small change
+in a direction in which nothing innocent happens counts more than a large one in a usual direction.
+A symmetric 3x3 matrix is kept as its 6 upper entries, rr rg rb gg gb bb.
+"""
+
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .filters import gaussian_blur
 
-SPREAD_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
-FLOORS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # in medians of the expected residual
+NEAR_WEIGHTS = (0.0, 0.5, 1.0)
+CORRECTION_WEIGHTS = (0.0, 0.5, 1.0)
+FLOORS = (0.05, 0.2, 0.8)  # in units of the object's usual residual
+DIAGONAL = (0, 3, 5)  # of the 6 entries
 _FAR = 0.01  # cover below which the mean of the object takes over from what is nearby
 _TAIL = 2.0  # how many standard deviations of the log-maxima a threshold stands above them
+_TINY = 1e-30  # keeps determinants positive
 
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Unit of the residual at a pixel: expected + spread_weight x spread + floor."""
+    """Covariance of a normal residual: that of the place, more where the memory is unsure."""
 
-    spread_weight: float = 1.0
-    floor: float = 0.01  # in units of the residual's square root
+    near_weight: float = 0.5
+    """Of the standard deviation among the near views."""
+    correction_weight: float = 0.5
+    """Of the correction itself: what is corrected by much may be so by too much."""
+    floor: float = 0.001
+    """Standard deviation that every pixel and channel has, in units of the residual."""
 
-    def unit(self, expected: Tensor, spread: Tensor) -> Tensor:
-        """What a normal residual (its square root) may be at each pixel, [..., H, W]."""
-        return expected + self.spread_weight * spread + self.floor
+    def covariance(self, common: Tensor, near: Tensor, correction: Tensor) -> Tensor:
+        """Sum of its parts, in any layout of the 6 entries; without the floor."""
+        return common + self.near_weight**2 * near + self.correction_weight**2 * correction
 
     def __call__(
         self,
-        residual: Tensor,  # [..., H, W] squared difference, smoothed
-        expected: Tensor,  # [..., H, W] mean square root of the residual of good views
-        spread: Tensor,  # [..., H, W] uncertainty of the expectation
+        residual: Tensor,  # [3, H, W] signed, smoothed
+        covariance: Tensor,  # [6, H, W] of residuals of good views
     ) -> Tensor:
-        """Standardised residual, [..., H, W]; the square root over its unit."""
-        return residual.clamp_min(0.0).sqrt() / self.unit(expected, spread)
+        """Length of the residual in standard deviations, [H, W]."""
+        squared, _ = _whiten(residual, covariance, self.floor)
+        return squared.clamp_min(0.0).sqrt()
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Maps of one held-out good view, to fit a `Standardisation` to."""
 
-    residual: Tensor  # [H, W] squared difference, smoothed
-    expected: Tensor  # [H, W]
-    spread: Tensor  # [H, W]
+    residual: Tensor  # [3, H, W] signed, smoothed
+    common: Tensor  # [6, H, W] second moments of the residuals of train views
+    near: Tensor  # [6, H, W] covariance of what the near views expect
+    correction: Tensor  # [6, H, W] outer product of the correction with itself
     region: Tensor  # [H, W] bool, where defects are looked for most (the object and its rim)
+
+
+class Fit(NamedTuple):
+    """A standardisation, and what the views that it was fitted to score without their own say."""
+
+    standardisation: Standardisation
+    scores: list[float]
+
+
+def outer(
+    values: Tensor,  # [3, ...]
+) -> Tensor:
+    """The 6 upper entries of each vector's outer product with itself, [6, ...]."""
+    r, g, b = values
+    return torch.stack((r * r, r * g, r * b, g * g, g * b, b * b))
 
 
 def extend_beyond_silhouette(
@@ -65,37 +96,67 @@ def extend_beyond_silhouette(
     return (gaussian_blur(maps, sigma) + _FAR * typical) / (cover + _FAR)
 
 
-def fit_standardisation(views: Sequence[HeldOut]) -> Standardisation:
-    """Spread weight and floor that let the smallest defects be seen, from good views alone.
+def fit_standardisation(
+    views: Iterable[HeldOut],
+    scale: float,  # the object's usual residual, the unit of `FLOORS`
+) -> Fit:
+    """Weights and floor that let the smallest defects be seen, from good views alone.
 
     A defect at a pixel is seen when its residual exceeds threshold x unit there. The threshold
     follows from the maxima of the held-out maps (everywhere, as at a query): mean + 2 standard
     deviations of their logarithm. Minimised is the logarithm of the smallest visible residual,
     its mean over the regions: mean log unit + log threshold. The measure does not change when
-    all units are multiplied, so it cannot be fooled by a large floor.
+    all units are multiplied, so it cannot be fooled by a large floor. Each score comes from the
+    fit to the other views, so that scores stay those of views that nothing was fitted to.
 
     Raises ValueError without views, or when a region is empty.
     """
-    if not views or any(not view.region.any() for view in views):
-        raise ValueError("standardisation needs held-out views that show the object")
-    middle = float(torch.cat([view.expected[view.region] for view in views]).median())
-    roots = [view.residual.clamp_min(0.0).sqrt() for view in views]
-    middle = middle or float(torch.stack([root.mean() for root in roots]).mean()) or 1.0
     candidates = [
-        Standardisation(weight, share * middle) for weight in SPREAD_WEIGHTS for share in FLOORS
+        Standardisation(near, correction, floor * scale)
+        for near, correction, floor in itertools.product(NEAR_WEIGHTS, CORRECTION_WEIGHTS, FLOORS)
     ]
-    return min(candidates, key=lambda candidate: _smallest_visible(candidate, views, roots))
+    rows = [_row(view, candidates) for view in views]
+    if not rows:
+        raise ValueError("standardisation needs held-out views that show the object")
+    table = torch.tensor(rows, dtype=torch.float64)  # [V, candidates, 2]
+    everyone = torch.ones(len(table), dtype=torch.bool)
+    scores = []
+    for view in range(len(table)):
+        others = everyone.clone()
+        others[view] = len(table) == 1
+        scores.append(math.exp(float(table[view, _best(table[others]), 0])))
+    return Fit(candidates[_best(table)], scores)
 
 
-def _smallest_visible(
-    candidate: Standardisation, views: Sequence[HeldOut], roots: Sequence[Tensor]
-) -> float:
-    """Mean logarithm of the smallest residual that would be seen."""
-    maxima, units = [], []
-    for view, root in zip(views, roots, strict=True):
-        unit = candidate.unit(view.expected, view.spread)
-        maxima.append(math.log(max(float((root / unit).max()), 1e-12)))
-        units.append(float(unit[view.region].log().mean()))
-    mean = sum(maxima) / len(maxima)
-    variance = sum((value - mean) ** 2 for value in maxima) / max(len(maxima) - 1, 1)
-    return mean + _TAIL * math.sqrt(variance) + sum(units) / len(units)
+def _row(view: HeldOut, candidates: list[Standardisation]) -> list[tuple[float, float]]:
+    """Log maximum and mean log unit of one view, for each candidate."""
+    if not view.region.any():
+        raise ValueError("standardisation needs held-out views that show the object")
+    row = []
+    for candidate in candidates:
+        covariance = candidate.covariance(view.common, view.near, view.correction)
+        squared, determinant = _whiten(view.residual, covariance, candidate.floor)
+        largest = 0.5 * math.log(max(float(squared.max()), _TINY))
+        row.append((largest, float(determinant[view.region].log().mean()) / 6.0))
+    return row
+
+
+def _best(table: Tensor) -> int:
+    """The candidate with the smallest visible residual over the views; the first of equals."""
+    largest, unit = table.unbind(dim=-1)
+    deviation = largest.std(dim=0) if len(table) > 1 else 0.0
+    visible = largest.mean(dim=0) + _TAIL * deviation + unit.mean(dim=0)
+    return int(visible.numpy().round(9).argmin())
+
+
+def _whiten(residual: Tensor, covariance: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """r^T (covariance + floor^2 I)^-1 r and the determinant, both [H, W], by cofactors."""
+    rr, rg, rb, gg, gb, bb = covariance
+    rr, gg, bb = rr + floor**2, gg + floor**2, bb + floor**2
+    c_rr, c_rg, c_rb = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
+    c_gg, c_gb, c_bb = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+    determinant = (rr * c_rr + rg * c_rg + rb * c_rb).clamp_min(_TINY)
+    r, g, b = residual
+    diagonal = c_rr * r * r + c_gg * g * g + c_bb * b * b
+    mixed = c_rg * r * g + c_rb * r * b + c_gb * g * b
+    return (diagonal + 2.0 * mixed) / determinant, determinant

@@ -8,7 +8,7 @@ pixel AUROC, AUPRO (0.3 and 0.05), false alarms on good images at the stated rat
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly import encode_jpeg, evaluate, make_features, overlay
+from anomaly import Expectation, Features, encode_jpeg, evaluate, make_features, overlay
+from anomaly.filters import gaussian_blur
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, provenance
-from pipeline.normality import Normality, predict, residual_map
+from pipeline.normality import Normality, compare, corrected, predict
 from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.presets import DETECTION
 from pipeline.scoring import CalibratedScorer
@@ -52,27 +53,37 @@ def variants(model: ObjectRenderer, known: Normality) -> dict[str, Variant]:
     """The ways to make a map, from the plainest to the default."""
     rgb, _ = make_features("rgb")
     lab, _ = make_features("classical")
-    scorer = CalibratedScorer(model, lab, known)
+    scorer = CalibratedScorer(model, known)
+    place = replace(known.standardisation, near_weight=0.0, correction_weight=0.0)
 
-    def raw(features: Any) -> Variant:
-        return lambda image, camera: residual_map(features, image, model(camera).image.clamp(0, 1))
+    def raw(features: Features) -> Variant:
+        return lambda image, camera: _smoothed(features, image, model(camera).image.clamp(0, 1))
 
-    def corrected(image: Tensor, camera: Camera) -> Tensor:
-        shown = predict(model, camera, known.memory, known.expected, lab.sigma)
-        return residual_map(lab, image, shown.image)
+    def only_corrected(image: Tensor, camera: Camera) -> Tensor:
+        return _smoothed(lab, image, predict(model, camera, known).image)
 
-    def expected_only(image: Tensor, camera: Camera) -> Tensor:
-        shown = predict(model, camera, known.memory, known.expected, lab.sigma)
-        residual = residual_map(lab, image, model(camera).image.clamp(0, 1))
-        return known.standardisation(residual, shown.expected, torch.zeros_like(shown.spread))
+    def only_divided(image: Tensor, camera: Camera) -> Tensor:
+        zeros = known.common.new_zeros(len(known.common), 3)
+        silent = Expectation(zeros, known.common, zeros[:, 0])
+        shown = corrected(model, camera, silent, known.common)
+        return place(compare(image, shown)[1], shown.maps)
+
+    def without_near(image: Tensor, camera: Camera) -> Tensor:
+        return CalibratedScorer(model, replace(known, standardisation=place))(image, camera)[1]
 
     return {
         "RGB": raw(rgb),
         "CIELAB, 1 px tolerant": raw(lab),
-        "divided by the expected residual": expected_only,
-        "corrected by the memory": corrected,
-        "corrected and divided (default)": lambda image, camera: scorer(image, camera)[1],
+        "corrected by the memory": only_corrected,
+        "divided by the covariance of the place": only_divided,
+        "corrected and divided": without_near,
+        "and by that of the near views (default)": lambda image, camera: scorer(image, camera)[1],
     }
+
+
+def _smoothed(features: Features, image: Tensor, rendering: Tensor) -> Tensor:
+    """Smoothed squared difference [H, W] of two images [3, H, W]."""
+    return gaussian_blur(features.difference(image[None], rendering[None])[0], features.sigma)
 
 
 def ablation(config: AblationConfig) -> dict[str, Any]:

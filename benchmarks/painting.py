@@ -1,4 +1,4 @@
-"""Small synthetic defects on photographs of a good object: how settings are chosen without a test set."""
+"""Small synthetic defects on photographs of a good object, to choose settings without a test."""
 
 import math
 from collections.abc import Sequence

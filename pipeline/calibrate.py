@@ -12,16 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly import (
-    Features,
-    HeldOut,
-    ResidualMemory,
-    Standardisation,
-    fit_standardisation,
-    make_features,
-)
+from anomaly import HeldOut, ResidualMemory, fit_standardisation, make_features, outer
 from anomaly import calibrate as calibrate_scores
 from anomaly.calibration import MINIMAL_COUNT
+from anomaly.standardise import DIAGONAL
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     Gallery,
@@ -34,15 +28,20 @@ from pose_estimation import (
 )
 from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
 
-from .model_folder import ModelFolder
-from .normality import Normality, build_memory, expected_residual, predict, residual_map
+from .model_folder import CALIBRATION, ModelFolder
+from .normality import (
+    Normality,
+    build_memory,
+    common_moments,
+    compare,
+    corrected,
+)
 from .optimise import Optimisation, read_views
 from .presets import DETECTION
 from .quality import held_out_quality
-from .scoring import CalibratedScorer
 from .start import silhouettes
 
-_VIEWS_FOR_EXPECTED = 64  # train views whose corrected residual is averaged on the Gaussians
+_VIEWS_FOR_MOMENTS = 64  # train views whose corrected residual is averaged on the Gaussians
 _RIM_ALPHA = 0.05  # where the object covers at least so much of a pixel, a defect could lie
 
 
@@ -78,31 +77,31 @@ def calibrate(
         calibrated = DETECTION[preset].calibrated
         memory = build_memory(model, cameras, images) if calibrated else None
         check, located = _locate(model, gallery, held_out, kept, memory)
-        document = {"pose_check": None if check is None else check.as_json()}
+        document: dict[str, Any] = {
+            "version": CALIBRATION,
+            "pose_check": None if check is None else check.as_json(),
+        }
         if memory is not None:
             features, _ = make_features(DETECTION[preset].features, device=run.device)
-            expected = _expected(model, memory, features, cameras, images)
-            unit = _unit(model, memory, expected, features, located)
-            normality = Normality(memory, expected, unit)
-            document |= _scores(folder, model, features, normality, located)
+            common = _common(model, memory, cameras, images)
+            document["features"] = features.name
+            document["scores"] = _standardise(folder, model, memory, common, located)
         write_json(folder.calibration_path, document)
     return quality
 
 
-def _expected(
-    model: ObjectRenderer,
-    memory: ResidualMemory,
-    features: Features,
-    cameras: list[Camera],
-    images: list[Tensor],
+def _common(
+    model: ObjectRenderer, memory: ResidualMemory, cameras: list[Camera], images: list[Tensor]
 ) -> Tensor:
-    """Mean residual of each Gaussian in train views, corrected by the other views, [N]."""
-    chosen = range(0, len(cameras), max(1, len(cameras) // _VIEWS_FOR_EXPECTED))
-    roots = []
+    """Second moments of each Gaussian's residual in train views, others correcting, [N, 6]."""
+    chosen = range(0, len(cameras), max(1, len(cameras) // _VIEWS_FOR_MOMENTS))
+    residuals = []
     for number in tqdm(chosen, desc="normal residuals", unit="view", file=sys.stderr):
-        shown = predict(model, cameras[number], memory, None, features.sigma, exclude=number).image
-        roots.append(residual_map(features, images[number], shown).sqrt())
-    return expected_residual(model, [cameras[number] for number in chosen], roots)
+        expectation = memory.expect(cameras[number].world_to_camera[:3, :3], exclude=number)
+        nothing = model.gaussians.means.new_zeros(len(model.gaussians), 0)
+        shown = corrected(model, cameras[number], expectation, nothing)
+        residuals.append(compare(images[number], shown)[1])
+    return common_moments(model, [cameras[number] for number in chosen], residuals)
 
 
 def _locate(
@@ -129,35 +128,32 @@ def _locate(
     return check, located
 
 
-def _unit(
-    model: ObjectRenderer,
-    memory: ResidualMemory,
-    expected: Tensor,
-    features: Features,
-    located: list[Located],
-) -> Standardisation:
-    """The unit of residuals, fitted to the held-out views."""
-    normal = []
-    for view in located:
-        shown = predict(model, view.camera, memory, expected, features.sigma)
-        residual = residual_map(features, view.image, shown.image)
-        normal.append(HeldOut(residual, shown.expected, shown.spread, shown.alpha > _RIM_ALPHA))
-    return fit_standardisation(normal)
-
-
-def _scores(
+def _standardise(
     folder: ModelFolder,
     model: ObjectRenderer,
-    features: Features,
-    normality: Normality,
+    memory: ResidualMemory,
+    common: Tensor,
     located: list[Located],
 ) -> dict[str, Any]:
-    """Writes calibration.npz; returns the scores of the held-out views for calibration.json."""
+    """Fits the unit, writes calibration.npz; returns the held-out scores for calibration.json."""
+    usual = float(common[:, DIAGONAL].mean(dim=1).sqrt().median())
+    views = (_held_out(model, memory, common, view) for view in located)
+    unit, scores = fit_standardisation(views, usual)
     with atomic_write(folder.memory_path) as file:
-        np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
-    scorer = CalibratedScorer(model, features, normality)
-    scores = [scorer(view.image, view.camera)[2] for view in located]
-    return {"features": features.name, "scores": calibrate_scores(scores).to_dict()}
+        np.savez_compressed(file, **Normality(memory, common, unit).arrays())  # type: ignore[arg-type]
+    return calibrate_scores(scores).to_dict()
+
+
+def _held_out(
+    model: ObjectRenderer, memory: ResidualMemory, common: Tensor, view: Located
+) -> HeldOut:
+    """Residual of a good view, and the parts of its covariance."""
+    expectation = memory.expect(view.camera.world_to_camera[:3, :3])
+    parts = (common.cpu(), expectation.covariance, outer(expectation.mean.T).T)
+    shown = corrected(model, view.camera, expectation, torch.cat(parts, dim=1))
+    residual = compare(view.image, shown)[1]
+    common_map, near, correction = shown.maps.split(6)
+    return HeldOut(residual, common_map, near, correction, shown.alpha > _RIM_ALPHA)
 
 
 def _floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:

@@ -29,6 +29,7 @@ from scene import (
 )
 
 FORMAT = 1  # raised when an older detect.py could no longer read the folder
+CALIBRATION = 2  # raised when calibration.json or .npz change: train.py renews older ones
 CODE = Path(__file__).resolve().parent.parent
 
 
@@ -80,6 +81,12 @@ class ModelFolder:
     def is_finished(self) -> bool:
         """Whether a run has ended here."""
         return self.config_path.is_file()
+
+    def is_calibration_current(self) -> bool:
+        """Whether the calibration, if there is one, is of this version."""
+        if not self.calibration_path.is_file():
+            return True
+        return read_json(self.calibration_path).get("version") == CALIBRATION
 
     def clear(self) -> None:
         """Forgets the run in this folder; detections and foreign files stay."""

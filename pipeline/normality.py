@@ -1,7 +1,7 @@
 """What normal looks like at every place of the object: learnt after training, used by detection.
 
 Anchored on the Gaussians: the residual memory of the train views (`anomaly.ResidualMemory`) and
-the mean residual that is left after its correction. Both are rendered at a query's pose.
+the second moments of what is left after its correction. Both are rendered at a query's pose.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly import Features, ResidualMemory, Standardisation, extend_beyond_silhouette
-from anomaly.filters import gaussian_blur
+from anomaly import (
+    Expectation,
+    ResidualMemory,
+    Standardisation,
+    extend_beyond_silhouette,
+    fit_photometry,
+    outer,
+    signed_residual,
+)
+from anomaly.classical import ClassicalFeatures
 from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.spherical_harmonics import sh_colours
 from scene import Camera
 
-_PRIOR_PIXELS = 4.0  # evidence with which a Gaussian's mean residual is drawn to the object's
+_PRIOR_PIXELS = 4.0  # evidence with which a Gaussian's moments are drawn to the object's
 _HALF_WEIGHT = 0.5  # pixels at which a view counts as having half seen a Gaussian
+_OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
+_EMPTY_ALPHA = 0.05  # where it covers less, the background is seen
 
 
 @dataclass(frozen=True)
@@ -27,15 +37,15 @@ class Normality:
     """Per-Gaussian knowledge of innocent residuals, and their unit."""
 
     memory: ResidualMemory
-    expected: Tensor  # [N] mean square root of the corrected residual
+    common: Tensor  # [N, 6] second moments of the corrected residual (anomaly.standardise)
     standardisation: Standardisation
 
     def arrays(self) -> dict[str, NDArray]:
         """Plain arrays for an npz file."""
         unit = self.standardisation
         return self.memory.arrays() | {
-            "expected": self.expected.half().cpu().numpy(),
-            "standardisation": np.array([unit.spread_weight, unit.floor]),
+            "common": self.common.float().cpu().numpy(),
+            "standardisation": np.array([unit.near_weight, unit.correction_weight, unit.floor]),
         }
 
     @classmethod
@@ -43,55 +53,77 @@ class Normality:
         """What `arrays` gave. Raises ValueError when something is missing or does not fit."""
         memory = ResidualMemory.from_arrays(arrays)
         try:
-            expected = torch.from_numpy(arrays["expected"].astype(np.float32))
-            spread_weight, floor = (float(value) for value in arrays["standardisation"])
+            common = torch.from_numpy(arrays["common"].astype(np.float32))
+            near, correction, floor = (float(value) for value in arrays["standardisation"])
         except (KeyError, ValueError) as error:
-            raise ValueError(f"the calibration is damaged ({error}): train again") from error
-        return cls(memory, expected, Standardisation(spread_weight, floor))
+            raise ValueError(f"the calibration is damaged ({error})") from error
+        return cls(memory, common, Standardisation(near, correction, floor))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a good object should look like in a query, and how sure that is."""
+    """What a good object should look like in a query, and what is rendered with it."""
 
     image: Tensor  # [3, H, W] the rendering, corrected by the memory
     alpha: Tensor  # [H, W]
-    spread: Tensor  # [H, W] standard deviation of the corrected colour
-    expected: Tensor  # [H, W] mean square root of the residual that is left
+    maps: Tensor  # [C, H, W] the other channels, extended beyond the silhouette
 
 
 @torch.no_grad()
 def predict(
     model: ObjectRenderer,
     camera: Camera,
-    memory: ResidualMemory,
-    expected: Tensor | None,  # [N]
-    sigma: float,  # pixels by which residual maps are smoothed
+    known: Normality,
     exclude: int | None = None,  # a train view that must not speak: leave-one-out
 ) -> Prediction:
-    """Renders the object as the memory corrects it, with spread and expected residual."""
-    gaussians, background = model.gaussians, model.background
-    view = camera.world_to_camera.to(gaussians.means)
-    expectation = memory.expect(camera.world_to_camera[:3, :3], exclude=exclude)
-    points = gaussians.means @ view[:3, :3].T + view[:3, 3]
-    directions = torch.nn.functional.normalize(points @ view[:3, :3], dim=-1)
-    colours = sh_colours(gaussians.sh, directions) + expectation.mean.to(points)
-    extra = torch.zeros(len(points), 2, dtype=points.dtype, device=points.device)
-    extra[:, 0] = expectation.spread.to(points)
-    if expected is not None:
-        extra[:, 1] = expected.to(points)
-    shown = model.channels(
-        camera, torch.cat([colours, extra], dim=1), torch.cat([background, extra.new_zeros(2)])
-    )
-    # Smoothing carries residuals of the rim outwards, so what is normal there must follow.
-    spread, normal = extend_beyond_silhouette(shown.image[3:5], shown.alpha, sigma)
-    return Prediction(shown.image[:3].clamp(0.0, 1.0), shown.alpha, spread, normal)
+    """The object as the memory corrects it; `maps` is the residual's covariance [6, H, W]."""
+    expectation = known.memory.expect(camera.world_to_camera[:3, :3], exclude=exclude)
+    near, correction = expectation.covariance, outer(expectation.mean.T).T
+    parts = (part.to(known.common) for part in (known.common, near, correction))
+    return corrected(model, camera, expectation, known.standardisation.covariance(*parts))
 
 
 @torch.no_grad()
-def residual_map(features: Features, query: Tensor, image: Tensor) -> Tensor:
-    """Smoothed squared difference [H, W] of two images [3, H, W]."""
-    return gaussian_blur(features.difference(query[None], image[None])[0], features.sigma)
+def corrected(
+    model: ObjectRenderer,
+    camera: Camera,
+    expectation: Expectation,
+    channels: Tensor,  # [N, C] whatever else is to be rendered, over zero
+) -> Prediction:
+    """Renders the object with the memory's correction added to its colours."""
+    gaussians, background = model.gaussians, model.background
+    view = camera.world_to_camera.to(gaussians.means)
+    points = gaussians.means @ view[:3, :3].T + view[:3, 3]
+    directions = torch.nn.functional.normalize(points @ view[:3, :3], dim=-1)
+    colours = sh_colours(gaussians.sh, directions) + expectation.mean.to(points)
+    zeros = background.new_zeros(channels.shape[1])
+    shown = model.channels(
+        camera, torch.cat([colours, channels.to(points)], dim=1), torch.cat([background, zeros])
+    )
+    # Smoothing carries residuals of the rim outwards, so what is normal there must follow.
+    maps = extend_beyond_silhouette(shown.image[3:], shown.alpha, ClassicalFeatures.sigma)
+    return Prediction(shown.image[:3].clamp(0.0, 1.0), shown.alpha, maps)
+
+
+@torch.no_grad()
+def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
+    """The rendering in the light of a query [3, H, W], and the signed residual [3, H, W].
+
+    A change of the lamp leaves a plain background as it is, a change of the camera's exposure does
+    not: what fits the pixels beside the object better is taken.
+    """
+    light = fit_photometry(image, shown.image, shown.alpha > _OBJECT_ALPHA)
+    rendering = shown.image
+    if light.significant:
+        changed = light(rendering)
+        empty = shown.alpha < _EMPTY_ALPHA
+        cover = shown.alpha
+        if empty.any():
+            before = (image - rendering)[:, empty].abs().median()
+            if (image - changed)[:, empty].abs().median() < before:
+                cover = torch.ones_like(cover)
+        rendering = rendering + cover * (changed - rendering)
+    return rendering, signed_residual(image[None], rendering[None])[0]
 
 
 @torch.no_grad()
@@ -112,17 +144,17 @@ def build_memory(
 
 
 @torch.no_grad()
-def expected_residual(
+def common_moments(
     model: ObjectRenderer,
     cameras: Sequence[Camera],
-    roots: Sequence[Tensor],  # [H, W] each: square root of the residual of a good view
+    residuals: Sequence[Tensor],  # [3, H, W] each: signed residual of a good view
 ) -> Tensor:
-    """Mean root residual of each Gaussian over the views, drawn to that of the object, [N]."""
-    total = torch.zeros(len(model.gaussians), device=model.gaussians.means.device)
-    weights = torch.zeros_like(total)
-    for camera, root in zip(cameras, roots, strict=True):
-        mean, weight = model.splat(camera, root[None])
-        total += mean[:, 0] * weight
+    """Mean second moments of each Gaussian over the views, drawn to those of the object, [N, 6]."""
+    total = model.gaussians.means.new_zeros(len(model.gaussians), 6)
+    weights = torch.zeros_like(total[:, 0])
+    for camera, residual in zip(cameras, residuals, strict=True):
+        mean, weight = model.splat(camera, outer(residual))
+        total += mean * weight[:, None]
         weights += weight
-    overall = total.sum() / weights.sum().clamp_min(1e-12)
-    return (total + _PRIOR_PIXELS * overall) / (weights + _PRIOR_PIXELS)
+    overall = total.sum(dim=0) / weights.sum().clamp_min(1e-12)
+    return (total + _PRIOR_PIXELS * overall) / (weights + _PRIOR_PIXELS)[:, None]

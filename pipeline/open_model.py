@@ -58,6 +58,11 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
     stored = _load_calibration(folder)
     check = stored.get("pose_check")
     wanted = parts.preset.calibrated and "features" in stored
+    if wanted and not folder.is_calibration_current():
+        raise InputError(
+            f"'{folder.calibration_path}' was made by another version of this program: run the "
+            f"train.py command of '{folder.root}' again, it renews the calibration alone"
+        )
     normality = _load_normality(folder) if wanted else None
     scorer, calibration, remarks = _scorer(model, parts, device, stored, normality)
     inspector = Inspector(
@@ -90,7 +95,7 @@ def _scorer(
         scorer = RawScorer(model, features)
         return scorer, None, [f"{words}{why}: raw scores, no threshold"]
     scores = Calibration.from_dict(stored["scores"])
-    calibrated = CalibratedScorer(model, features, normality)
+    calibrated = CalibratedScorer(model, normality)
     return calibrated, scores, [f"{words}, calibrated on {len(scores.scores)} views kept out"]
 
 

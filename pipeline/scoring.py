@@ -2,16 +2,13 @@
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from anomaly import Features, anomaly_maps, fit_photometry
+from anomaly import Features, anomaly_maps
 from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera
 
-from .normality import Normality, predict, residual_map
-
-_OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
+from .normality import Normality, compare, predict
 
 
 class Scorer(Protocol):
@@ -42,22 +39,12 @@ class RawScorer:
 class CalibratedScorer:
     """Residuals after the memory's correction, in units of what is normal at each place."""
 
-    def __init__(
-        self,
-        model: ObjectRenderer,
-        features: Features,
-        normality: Normality,
-    ) -> None:
-        self.model, self.features, self.normality = model, features, normality
+    def __init__(self, model: ObjectRenderer, normality: Normality) -> None:
+        self.model, self.normality = model, normality
 
     def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
         """See `Scorer`; the score is the maximum of the map."""
-        known = self.normality
-        expected = predict(self.model, camera, known.memory, known.expected, self.features.sigma)
-        light = fit_photometry(image, expected.image, expected.alpha > _OBJECT_ALPHA)
-        rendering = torch.where(
-            expected.alpha > _OBJECT_ALPHA, light(expected.image), expected.image
-        )
-        residual = residual_map(self.features, image, rendering)
-        anomaly_map = known.standardisation(residual, expected.expected, expected.spread)
+        shown = predict(self.model, camera, self.normality)
+        rendering, residual = compare(image, shown)
+        anomaly_map = self.normality.standardisation(residual, shown.maps)
         return rendering, anomaly_map, float(anomaly_map.max())

@@ -7,9 +7,14 @@ import pytest
 import torch
 from scipy import stats
 
-from anomaly import calibrate, extend_beyond_silhouette, fit_photometry, fit_standardisation
+from anomaly import (
+    calibrate,
+    extend_beyond_silhouette,
+    fit_photometry,
+    fit_standardisation,
+    outer,
+)
 from anomaly.calibration import Calibration
-from anomaly.filters import gaussian_blur
 from anomaly.standardise import HeldOut, Standardisation
 
 
@@ -104,42 +109,84 @@ def test_a_rate_outside_zero_to_one_is_refused():
         calibrate(held_out(10)).threshold(0.0)
 
 
-def glossy_views(count=8, size=48, informative=True):
-    """Good views whose residual is proportional to a known expectation plus spread."""
+def draws(covariance, count, size, generator):
+    """Normal residuals [count, 3, size, size] with a covariance [3, 3]."""
+    root = torch.linalg.cholesky(covariance)
+    noise = torch.randn(count, 3, size * size, generator=generator)
+    return (root @ noise).reshape(count, 3, size, size)
+
+
+def six(matrix, size=32):
+    """The upper entries of a matrix [3, 3] as maps [6, size, size]."""
+    return matrix[tuple(torch.triu_indices(3, 3))][:, None, None].expand(6, size, size).clone()
+
+
+def glossy_views(count=8, size=32, near=1.0, unit=1.0):
+    """Good views: white gloss on a part of the object that only the near views know of."""
     generator = torch.Generator().manual_seed(0)
-    expected = 0.01 + 0.05 * (torch.rand(size, size, generator=generator) > 0.8)
-    spread = 0.1 * (torch.rand(size, size, generator=generator) > 0.9)
+    base = 1e-4 * torch.eye(3)
+    white = 4e-3 * torch.ones(3, 3)
+    shiny = torch.zeros(size, size)
+    shiny[:, : size // 4] = 1.0
     views = []
-    for _ in range(count):
-        noise = torch.randn(size, size, generator=generator).abs()
-        unit = expected + spread if informative else torch.full_like(expected, 0.05)
-        views.append(HeldOut((unit * noise).square(), expected, spread, expected > 0))
+    quiet = draws(base, count, size, generator)
+    gloss = draws(base + white, count, size, generator)
+    for view in range(count):
+        residual = gloss[view] * shiny + quiet[view] * (1 - shiny)
+        maps = (six(base, size), near * six(white, size) * shiny, torch.zeros(6, size, size))
+        maps = [unit**2 * each for each in maps]
+        views.append(HeldOut(unit * residual, *maps, torch.ones(size, size, dtype=torch.bool)))
     return views
 
 
-def test_standardisation_uses_the_spread_where_it_tells_something():
-    good = fit_standardisation(glossy_views())
-    assert good.spread_weight >= 0.5
-    assert good.floor < 0.03
-    blind = fit_standardisation(glossy_views(informative=False))
-    assert blind.spread_weight == 0.0
-    assert blind.floor > good.floor
+def test_near_views_count_where_they_tell_something():
+    assert fit_standardisation(glossy_views(), 0.01).standardisation.near_weight == 1.0
+    blind = fit_standardisation(glossy_views(near=0.0), 0.01).standardisation
+    assert blind.near_weight == 0.0  # equal candidates: the simplest
+    assert blind.floor > 0
 
 
-def test_standardised_residual_by_hand():
-    unit = Standardisation(spread_weight=2.0, floor=0.5)
-    result = unit(torch.tensor([4.0]), torch.tensor([0.5]), torch.tensor([0.25]))
-    assert result.item() == pytest.approx(2.0 / 1.5)
+def test_standardised_residual_is_the_mahalanobis_distance():
+    generator = torch.Generator().manual_seed(3)
+    factor = torch.randn(3, 3, generator=generator)
+    covariance = factor @ factor.T
+    residual = torch.randn(3, 5, 4, generator=generator)
+    unit = Standardisation(near_weight=2.0, correction_weight=0.5, floor=0.3)
+    found = unit(residual, six(covariance)[:, :5, :4])
+    inverse = torch.linalg.inv(covariance + 0.09 * torch.eye(3))
+    expected = torch.einsum("chw,cd,dhw->hw", residual, inverse, residual).sqrt()
+    assert torch.allclose(found, expected, rtol=1e-3)
+    parts = torch.rand(3, 6, generator=generator)
+    summed = parts[0] + 4.0 * parts[1] + 0.25 * parts[2]
+    assert torch.allclose(unit.covariance(*parts), summed)
+    assert torch.equal(outer(residual)[1], residual[0] * residual[1])
+
+
+def test_a_colour_that_nothing_innocent_has_counts_more_than_gloss():
+    covariance = six(1e-4 * torch.eye(3) + 4e-3 * torch.ones(3, 3))
+    unit = Standardisation(floor=1e-3)
+    white = torch.full((3, 32, 32), 0.05)
+    tint = torch.tensor([0.05, -0.05, 0.05])[:, None, None].expand(3, 32, 32)
+    assert unit(tint, covariance).mean() > 4 * unit(white, covariance).mean()
 
 
 def test_the_fit_does_not_depend_on_the_unit_of_residuals():
-    scaled = [
-        HeldOut(v.residual * 1e4, v.expected * 100, v.spread * 100, v.region)
-        for v in glossy_views()
-    ]
-    one, other = fit_standardisation(glossy_views()), fit_standardisation(scaled)
-    assert other.spread_weight == one.spread_weight
-    assert other.floor == pytest.approx(100 * one.floor, rel=1e-5)
+    one = fit_standardisation(glossy_views(), 0.01)
+    other = fit_standardisation(glossy_views(unit=100.0), 1.0)
+    assert other.standardisation.near_weight == one.standardisation.near_weight
+    assert other.standardisation.floor == pytest.approx(100 * one.standardisation.floor)
+    assert other.scores == pytest.approx(one.scores, rel=1e-3)
+
+
+def test_scores_of_held_out_views_come_from_fits_without_them():
+    views = glossy_views()
+    fit = fit_standardisation(views, 0.01)
+    for left_out in (0, 5):
+        others = [view for index, view in enumerate(views) if index != left_out]
+        unit = fit_standardisation(others, 0.01).standardisation
+        view = views[left_out]
+        score = unit(view.residual, unit.covariance(view.common, view.near, view.correction)).max()
+        assert fit.scores[left_out] == pytest.approx(float(score), rel=1e-4)
 
 
 def test_edges_do_not_glow_outside_the_silhouette():
@@ -149,35 +196,13 @@ def test_edges_do_not_glow_outside_the_silhouette():
     extended = extend_beyond_silhouette(torch.stack([rendered, 2 * rendered]), alpha, 2.0)
     assert torch.allclose(extended[0], torch.full((60, 60), 0.1), atol=1e-5)
     assert torch.allclose(extended[1], 2 * extended[0], atol=1e-5)
-    rim = alpha.clone()
-    rim[21:39, 21:39] = 0.0  # an innocent residual at the rim leaks outside when blurred
-    residual = gaussian_blur((0.3 * rim).square(), 2.0)
-    unit = Standardisation(0.0, 0.001)
-    plain = unit(residual, 0.3 * rim, rim)
-    better = unit(residual, extend_beyond_silhouette(0.3 * rim, alpha, 2.0), rim)
-    outside = alpha == 0
-    assert plain[outside].max() > 10 * better[outside].max()
     empty = torch.zeros(8, 8)
     assert extend_beyond_silhouette(empty, empty, 2.0) is empty
 
 
-def test_noise_in_the_background_raises_the_floor():
-    quiet = glossy_views()
-    noisy = []
-    for view in quiet:
-        region = torch.zeros_like(view.region)
-        region[:24] = True
-        noise = 0.08 * torch.rand(48, 48, generator=torch.Generator().manual_seed(1))
-        expected = torch.where(region, view.expected, torch.tensor(0.0))
-        spread = torch.where(region, view.spread, torch.tensor(0.0))
-        residual = torch.where(region, view.residual, noise.square())
-        noisy.append(HeldOut(residual, expected, spread, region))
-    assert fit_standardisation(noisy).floor > 2 * fit_standardisation(quiet).floor
-
-
 def test_standardisation_without_views_is_refused():
     with pytest.raises(ValueError, match="held-out views"):
-        fit_standardisation([])
+        fit_standardisation([], 1.0)
 
 
 def plate(seed=0):
