@@ -87,7 +87,7 @@ def detect(config: DetectConfig) -> Detections:
     print(f"{model.name}: {len(queries)} images; {'; '.join(remarks)}")
     threshold = model.threshold(config.false_alarm_rate)
     output = OutputFolder(_output_root(config), model.display_scale)
-    results = Results(threshold, true_poses(capture) if capture else {})
+    results = Results(threshold, true_poses(capture) if capture else {}, model.calibration)
     for query in tqdm(queries, unit="image", file=sys.stderr):
         try:
             found = model.inspector.inspect(query.image_path)

@@ -23,7 +23,7 @@ FLOORS = (0.05, 0.2, 0.8)  # in units of the object's usual residual
 DIAGONAL = (0, 3, 5)  # of the 6 entries
 _FAR = 0.01  # cover below which the mean of the object takes over from what is nearby
 _TAIL = 2.0  # how many standard deviations of the log-maxima a threshold stands above them
-_TINY = 1e-30  # keeps determinants positive
+_TINY = 1e-30  # keeps the logarithm of a map of zeros finite
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Standardisation:
     ) -> Tensor:
         """Length of the residual in standard deviations, [H, W]."""
         squared, _ = _whiten(residual, covariance, self.floor)
-        return squared.clamp_min(0.0).sqrt()
+        return squared.sqrt()
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def _row(view: HeldOut, candidates: list[Standardisation]) -> list[tuple[float, 
     row = []
     for candidate in candidates:
         covariance = candidate.covariance(view.common, view.near, view.correction)
-        squared, determinant = _whiten(view.residual, covariance, candidate.floor)
+        squared, log_determinant = _whiten(view.residual, covariance, candidate.floor)
         largest = 0.5 * math.log(max(float(squared.max()), _TINY))
-        row.append((largest, float(determinant[view.region].log().mean()) / 6.0))
+        row.append((largest, float(log_determinant[view.region].mean()) / 6.0))
     return row
 
 
@@ -150,13 +150,20 @@ def _best(table: Tensor) -> int:
 
 
 def _whiten(residual: Tensor, covariance: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """r^T (covariance + floor^2 I)^-1 r and the determinant, both [H, W], by cofactors."""
+    """r^T (covariance + floor^2 I)^-1 r and the logarithm of the determinant, both [H, W].
+
+    By elimination (L D L^T). No pivot can be below floor^2, so rounding is not allowed to make one:
+    where the three channels vary as one, cofactors in float32 would cancel to nothing.
+    """
     rr, rg, rb, gg, gb, bb = covariance
-    rr, gg, bb = rr + floor**2, gg + floor**2, bb + floor**2
-    c_rr, c_rg, c_rb = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
-    c_gg, c_gb, c_bb = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
-    determinant = (rr * c_rr + rg * c_rg + rb * c_rb).clamp_min(_TINY)
+    least = floor**2
+    first = rr.clamp_min(0.0) + least
+    l_g, l_b = rg / first, rb / first
+    second = (gg + least - l_g * rg).clamp_min(least)
+    l_gb = (gb - l_b * rg) / second
+    third = (bb + least - l_b * rb - l_gb.square() * second).clamp_min(least)
     r, g, b = residual
-    diagonal = c_rr * r * r + c_gg * g * g + c_bb * b * b
-    mixed = c_rg * r * g + c_rb * r * b + c_gb * g * b
-    return (diagonal + 2.0 * mixed) / determinant, determinant
+    y = g - l_g * r
+    z = b - l_b * r - l_gb * y
+    squared = r.square() / first + y.square() / second + z.square() / third
+    return squared, first.log() + second.log() + third.log()

@@ -14,12 +14,13 @@ from scene import Query, atomic_write, read_mask, write_json
 from .inspector import Inspection
 from .results import STAGES, Results
 
-_COLUMNS = ("path", "name", "label", "score", "is_anomalous", "pose_ok", "pose_loss",
-            "rotation_error_deg", "translation_error", "map", "error")  # fmt: skip
+_COLUMNS = ("path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok",
+            "pose_loss", "rotation_error_deg", "translation_error", "map", "error")  # fmt: skip
 _POSE_FAILED = (
     "The pose was not found: the score says nothing about defects. Look at the rendering."
 )
 
+_RAREST = 1e-3  # tail probabilities below it are not told apart in words
 _NO_THRESHOLD = "No threshold: the model keeps no calibration for these features."
 
 
@@ -71,7 +72,7 @@ class OutputFolder:
                 kind=query.label,
                 flagged=entry["is_anomalous"],
                 pose_ok=entry["pose_ok"] is not False,
-                note=entry["error"] or ("" if entry["pose_ok"] is not False else _POSE_FAILED),
+                note=entry["error"] or _note(entry),
                 picture=self._pictures.get(query.name),
             )
             for query, entry in zip(results.queries, results.entries, strict=True)
@@ -97,6 +98,18 @@ class OutputFolder:
             settings=document["settings"],
             remarks=remarks,
         )
+
+
+def _note(entry: dict[str, Any]) -> str:
+    """What to say of a judged image: a lost pose, or how rare its score is among good ones."""
+    if entry["pose_ok"] is False:
+        return _POSE_FAILED
+    chance = entry["tail_probability"]
+    if chance is None:
+        return ""
+    if chance < _RAREST:
+        return f"Fewer than {100 * _RAREST:g} % of good images would score so high, by estimate."
+    return f"About {100 * chance:.2g} % of good images would score so high, by estimate."
 
 
 def _pose_table(pose: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anomaly import Threshold, evaluate
+from anomaly import Calibration, Threshold, evaluate
 from pose_estimation import rotation_error, translation_error
 from scene import Query, read_mask
 
@@ -19,8 +19,13 @@ _FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts in `n_with
 class Results:
     """Gathers the entries of a run; figures that cannot be computed are None."""
 
-    def __init__(self, threshold: Threshold | None, true_poses: dict[str, Tensor]) -> None:
-        self.threshold, self.true_poses = threshold, true_poses
+    def __init__(
+        self,
+        threshold: Threshold | None,
+        true_poses: dict[str, Tensor],
+        calibration: Calibration | None = None,  # None: scores have no probability
+    ) -> None:
+        self.threshold, self.true_poses, self.calibration = threshold, true_poses, calibration
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
         self._maps: list[Any] = []
@@ -31,8 +36,12 @@ class Results:
         flagged = None
         if self.threshold is not None and found.pose.pose_ok is not False:
             flagged = found.score > self.threshold.value
+        chance = None
+        if self.calibration is not None and found.pose.pose_ok is not False:
+            chance = float(self.calibration.tail_probability(found.score))
         entry = self._entry(query) | {
             "score": found.score,
+            "tail_probability": chance,
             "is_anomalous": flagged,
             "world_to_camera": found.pose.world_to_camera.tolist(),
             "pose_ok": found.pose.pose_ok,
@@ -83,8 +92,8 @@ class Results:
 
     def _entry(self, query: Query) -> dict[str, Any]:
         names = (
-            "score", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
-                 "regions", "seconds", "rotation_error_deg", "translation_error",
+            "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok",
+            "pose_loss", "map", "regions", "seconds", "rotation_error_deg", "translation_error",
                  "error")  # fmt: skip
         path = {"path": str(query.image_path), "name": query.name, "label": query.label}
         return path | dict.fromkeys(names)
@@ -104,6 +113,7 @@ class Results:
             "n_images": len(self.entries),
             "n_failed": sum(e["score"] is None or e["pose_ok"] is False for e in self.entries),
             "threshold": None if self.threshold is None else self.threshold.value,
+            "threshold_words": None if self.threshold is None else self.threshold.words,
             "n_good": len(good),
             "n_false_alarms": sum(good) if good else None,
             "kinds": {

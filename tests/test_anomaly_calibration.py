@@ -162,6 +162,15 @@ def test_standardised_residual_is_the_mahalanobis_distance():
     assert torch.equal(outer(residual)[1], residual[0] * residual[1])
 
 
+def test_channels_that_vary_as_one_do_not_break_the_distance():
+    direction = torch.tensor([0.31, 0.29, 0.33])
+    covariance = six(torch.outer(direction, direction))
+    unit = Standardisation(floor=1e-4)
+    along = direction[:, None, None].expand(3, 32, 32)
+    assert torch.allclose(unit(along, covariance), torch.ones(32, 32), atol=1e-2)
+    assert unit(0.01 * along + 1e-4, covariance).max() < 3.0
+
+
 def test_a_colour_that_nothing_innocent_has_counts_more_than_gloss():
     covariance = six(1e-4 * torch.eye(3) + 4e-3 * torch.ones(3, 3))
     unit = Standardisation(floor=1e-3)

@@ -20,8 +20,8 @@ from scene import InputError
 from train import train
 
 IMAGE_KEYS = {
-    "path", "label", "score", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
-    "seconds", "rotation_error_deg", "translation_error",
+    "path", "label", "score", "tail_probability", "is_anomalous", "world_to_camera",
+    "pose_ok", "pose_loss", "map", "seconds", "rotation_error_deg", "translation_error",
 }  # fmt: skip
 SUMMARY_KEYS = {
     "image_auroc", "pixel_auroc", "aupro", "n_images", "n_failed", "threshold", "pose", "seconds",
@@ -62,6 +62,9 @@ def test_results_have_every_key_of_the_design(run: Detections) -> None:
         assert set(image) >= IMAGE_KEYS
         assert np.shape(image["world_to_camera"]) == (4, 4)
         assert image["rotation_error_deg"] is not None
+        if image["pose_ok"] is not False:
+            assert 0 <= image["tail_probability"] <= 1
+    assert "held-out" in stored["summary"]["threshold_words"]
     with open(run.folder / "results.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["good/0", "good/1", "Burrs/0"]
@@ -154,6 +157,23 @@ def test_damaged_model_folders_are_named(model: Path, tmp_path: Path) -> None:
     folder.config_path.write_text(json.dumps(config | {"format": 99}))
     with pytest.raises(InputError, match="has format 99"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
+
+
+def test_an_older_calibration_is_renewed_by_training_again(
+    capture: Path, model: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    folder = ModelFolder(copy)
+    stored = json.loads(folder.calibration_path.read_text())
+    folder.calibration_path.write_text(json.dumps(stored | {"version": 1}))
+    with pytest.raises(InputError, match=r"run the train.py command .* again"):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
+    trained = folder.point_cloud_path(60).read_bytes()
+    train(small(capture, copy))
+    assert json.loads(folder.calibration_path.read_text()) == stored
+    assert folder.point_cloud_path(60).read_bytes() == trained
+    assert detect(DetectConfig(copy, output=tmp_path / "o")).failures == []
 
 
 def test_paper_preset_names_the_missing_weights(model: Path, tmp_path: Path) -> None:
