@@ -46,7 +46,13 @@ class GaussianAdam:
         self.first = gaussians.map(lambda t: torch.zeros_like(t.detach()))
         self.second = gaussians.map(lambda t: torch.zeros_like(t.detach()))
 
-    def step(self, gaussians: Gaussians, rates: LearningRates, threads: int = 1) -> None:
+    def step(
+        self,
+        gaussians: Gaussians,
+        rates: LearningRates,
+        threads: int = 1,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
         """One update of `gaussians` from their .grad, which is cleared."""
         self.steps += 1
         parameters = gaussians.named_tensors()
@@ -58,9 +64,9 @@ class GaussianAdam:
             for name, parameter in parameters.items()
         ]  # fmt: skip
         if _has_kernel(gaussians.means):
-            fused_adam(groups, self.steps, epsilon=EPSILON, threads=threads)
+            fused_adam(groups, self.steps, betas, EPSILON, threads)
         else:
-            adam_reference(groups, self.steps, epsilon=EPSILON)
+            adam_reference(groups, self.steps, betas, EPSILON)
         for parameter in parameters.values():
             parameter.grad = None
 

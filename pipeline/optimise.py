@@ -4,13 +4,14 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from gaussian_renderer import photometric_loss, render
+from gaussian_renderer.contribution import largest_contribution
 from gaussian_renderer.optimiser import GaussianAdam, LearningRates
 from scene import (
     Capture,
@@ -18,6 +19,7 @@ from scene import (
     GrowthPolicy,
     GrowthStatistics,
     View,
+    prune,
     read_image,
     scene_extent,
 )
@@ -103,7 +105,17 @@ def optimise(
             if iteration % run.checkpoint_every == 0 or iteration == total:
                 state.seconds = time.monotonic() - started
                 save_checkpoint(state, folder.checkpoint_path)
-    return state.gaussians.detach(), time.monotonic() - started
+    gaussians = _without_unseen(run, state.gaussians.detach())
+    return gaussians, time.monotonic() - started
+
+
+def _without_unseen(run: Optimisation, gaussians: Gaussians) -> Gaussians:
+    """Without what next to nothing of is seen in any train view: it would only cost time."""
+    if not run.preset.smallest_contribution:
+        return gaussians
+    cameras = [view.camera for view in run.views]
+    contribution = largest_contribution(gaussians, cameras, run.backend, run.threads)
+    return prune(gaussians, contribution < run.preset.smallest_contribution)[0]
 
 
 def _prepare(
@@ -141,11 +153,10 @@ def _view_at(iteration: int, count: int, seed: int) -> int:
 def _rates(preset: TrainingPreset, extent: float, iteration: int) -> LearningRates:
     """Learning rates of one iteration; the positions' decays exponentially, as in 3DGS."""
     progress = iteration / preset.iterations
-    first, last = preset.position_rate
+    first, last = preset.rates.means, preset.last_position_rate
     position = math.exp((1 - progress) * math.log(first) + progress * math.log(last))
-    return LearningRates(means=position * extent, sh_rest=preset.sh_rest_rate).scaled(
-        preset.rate_scale * preset.rate_decay**progress
-    )
+    others = preset.rates.scaled(preset.rate_decay**progress)
+    return replace(others, means=position * extent)
 
 
 def _step(
@@ -168,7 +179,7 @@ def _step(
     state.statistics.update(
         rendering.screen.grad, rendering.radii, view.camera.width, view.camera.height
     )
-    state.optimiser.step(state.gaussians, rates, run.threads)
+    state.optimiser.step(state.gaussians, rates, run.threads, run.preset.adam_betas)
     return rendering.image.detach(), loss.detach()
 
 

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from gaussian_renderer.optimiser import LearningRates
+
 PresetName = Literal["default", "paper"]
+
+
+_RATES_OF_3DGS = LearningRates(means=1.6e-4)
 
 
 @dataclass(frozen=True)
@@ -16,13 +21,15 @@ class TrainingPreset:
     growth: Literal["paper", "capped"]  # scene/growth_policy.py
     max_gaussians: int | None  # None: no cap
     holdout_every: int  # every n-th train view is kept out for calibration; 0 keeps none out
-    position_rate: tuple[float, float] = (1.6e-4, 1.6e-6)  # first and last, times the extent
-    rate_scale: float = 1.0  # times 3DGS's other learning rates
-    rate_decay: float = 1.0  # the other learning rates end at this share of their start
-    sh_rest_rate: float = 2.5e-3 / 20  # of the view-dependent coefficients
+    rates: LearningRates = _RATES_OF_3DGS  # first ones; of positions: times the extent
+    last_position_rate: float = 1.6e-6  # times the extent
+    rate_decay: float = 1.0  # the other rates end at this share of their first value
+    adam_betas: tuple[float, float] = (0.9, 0.999)
     start_opacity: float = 0.1  # of the first Gaussians
     growth_span: tuple[float, float] = (0.0, 0.5)  # capped: shares of the iterations
     growth_every: int = 100
+    dense_share: float = 0.01  # of the extent: larger Gaussians are split, smaller ones cloned
+    smallest_contribution: float = 0.0  # pixels; at the end, Gaussians that add less go
     random_points: int = 100_000
     ssim_weight: float = 0.2
 
@@ -45,12 +52,21 @@ TRAINING: dict[str, TrainingPreset] = {
         growth="capped",
         max_gaussians=35_000,
         holdout_every=10,
-        position_rate=(1e-3, 6e-6),
-        rate_scale=10.0,
+        rates=LearningRates(
+            means=1e-3,
+            log_scales=0.1,
+            quaternions=0.03,
+            opacity_logits=0.2,
+            sh_constant=0.025,
+            sh_rest=0.005,
+        ),
+        last_position_rate=6e-6,
         rate_decay=0.01,
-        sh_rest_rate=5e-4,
+        adam_betas=(0.9, 0.96),
         start_opacity=0.5,
         growth_span=(0.1, 0.6),
+        dense_share=0.003,
+        smallest_contribution=0.05,
     ),
 }
 

@@ -122,5 +122,6 @@ def growth_policy(
         start=round(preset.growth_span[0] * preset.iterations),
         stop=round(preset.growth_span[1] * preset.iterations),
         every=preset.growth_every,
+        dense_share=preset.dense_share,
         is_outside=is_outside,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from captures import write_mad
 
+from gaussian_renderer.optimiser import LearningRates
 from pipeline.model_folder import ModelFolder
 from pipeline.presets import TRAINING
 from scene import InputError, load_ply
@@ -180,7 +181,9 @@ def test_command_line_says_one_sentence_and_exits_with_2(tmp_path: Path) -> None
 def test_paper_preset_is_the_papers() -> None:
     paper = TRAINING["paper"]
     assert (paper.iterations, paper.sh_degree, paper.random_points) == (30_000, 0, 100_000)
-    assert paper.position_rate == (1.6e-4, 1.6e-6)
+    assert paper.rates == LearningRates(means=1.6e-4)
+    assert (paper.last_position_rate, paper.rate_decay) == (1.6e-6, 1.0)
+    assert paper.adam_betas == (0.9, 0.999)
     assert paper.ssim_weight == 0.2
     assert paper.growth == "paper"
 
