@@ -119,8 +119,8 @@ def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
         empty = shown.alpha < _EMPTY_ALPHA
         cover = shown.alpha
         if empty.any():
-            before = (image - rendering)[:, empty].abs().median()
-            if (image - changed)[:, empty].abs().median() < before:
+            before = (image - rendering)[:, empty].abs().sum(dim=0).median()
+            if (image - changed)[:, empty].abs().sum(dim=0).median() < before:
                 cover = torch.ones_like(cover)
         rendering = rendering + cover * (changed - rendering)
     return rendering, signed_residual(image[None], rendering[None])[0]
