@@ -1,6 +1,7 @@
-"""What each part of the anomaly map is worth: an ablation over one object's labelled queries.
+"""What each part of the anomaly map is worth: an ablation over objects' labelled queries.
 
-    python -m benchmarks.anomaly --model out/brick_dog --json out/ablation.json --pictures out/worst
+    python -m benchmarks.anomaly --model out/brick_dog out/brick_parrot --json out/ablation.json \\
+        --pictures out/worst
 
 Rows: features, correction by the residual memory, division by what is normal. Columns: image AUROC,
 pixel AUROC, AUPRO (0.3 and 0.05), false alarms on good images at the stated rate; at the true poses
@@ -32,14 +33,14 @@ from scene import Camera, InputError, Query, read_capture, read_mask, true_poses
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """One trained model and where the figures go."""
+    """Trained models and where the figures go."""
 
-    model: Path
-    """Model folder of train.py, trained with views kept out."""
+    model: tuple[Path, ...]
+    """Model folders of train.py, trained with views kept out."""
     json: Path | None = None
     """File for the figures."""
     pictures: Path | None = None
-    """Folder for pictures of the worst false alarm and the worst miss of each kind."""
+    """Folder for pictures of the worst false alarm and the worst miss of each kind, by model."""
     false_alarm_rate: float = 0.05
     """For the column of false alarms."""
     threads: int = 1
@@ -86,16 +87,16 @@ def _smoothed(features: Features, image: Tensor, rendering: Tensor) -> Tensor:
     return gaussian_blur(features.difference(image[None], rendering[None])[0], features.sigma)
 
 
-def ablation(config: AblationConfig) -> dict[str, Any]:
-    """Runs every variant on every query; returns rows of figures. Raises InputError."""
+def ablation(path: Path, config: AblationConfig) -> dict[str, Any]:
+    """Runs every variant on every query of a model; returns rows of figures. Raises InputError."""
     torch.set_num_threads(config.threads)
     pose = PoseSettings(threads=config.threads)
     parts = Parts(DETECTION["default"], pose, None, config.false_alarm_rate)
-    folder = ModelFolder(config.model)
+    folder = ModelFolder(path)
     opened = open_model(folder, parts, torch.device("cpu"))
     scorer, limit = opened.inspector.scorer, opened.threshold(config.false_alarm_rate)
     if not isinstance(scorer, CalibratedScorer) or limit is None:
-        raise InputError(f"'{config.model}' has no calibration: train it with views kept out")
+        raise InputError(f"'{path}' has no calibration: train it with views kept out")
     settings = folder.load_config()["settings"]
     capture = read_capture(settings["source"], settings["resolution"])
     ways = variants(scorer.model, scorer.normality)
@@ -114,8 +115,8 @@ def ablation(config: AblationConfig) -> dict[str, Any]:
             is_default = name.endswith("(default)")
             rows.append(_row(name, poses, cameras, found, limit.value if is_default else None))
     if config.pictures is not None:
-        _draw(config.pictures, opened, cameras, found, limit.value)
-    return {"rows": rows, "settings": settings, **provenance()}
+        _draw(config.pictures / path.name, opened, cameras, found, limit.value)
+    return {"rows": rows, "settings": settings}
 
 
 def _cameras(
@@ -212,10 +213,11 @@ def main() -> None:
 
     def script() -> None:
         config = tyro.cli(AblationConfig, description=__doc__)
-        document = ablation(config)
+        found = {str(path): ablation(path, config) for path in config.model}
         if config.json is not None:
-            write_json(config.json, document)
-        print(table(document["rows"]))
+            write_json(config.json, {"models": found, **provenance()})
+        for name, figures in found.items():
+            print(f"{name}\n\n{table(figures['rows'])}\n")
 
     run(script)
 
