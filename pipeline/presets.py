@@ -66,7 +66,7 @@ TRAINING: dict[str, TrainingPreset] = {
         start_opacity=0.5,
         growth_span=(0.1, 0.6),
         dense_share=0.003,
-        smallest_contribution=0.05,
+        smallest_contribution=0.5,
     ),
 }
 
