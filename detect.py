@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from tqdm import tqdm
 
@@ -26,6 +25,7 @@ from pipeline.outputs import OutputFolder
 from pipeline.presets import DETECTION
 from pipeline.regions import placed_regions
 from pipeline.results import Results
+from pipeline.threads import use_threads
 from pose_estimation import PoseSettings
 from scene import Capture, InputError, Query, read_capture, read_queries, true_poses
 
@@ -77,11 +77,11 @@ def detect(config: DetectConfig) -> Detections:
     An image that cannot be read is reported in `failures`, the others go on.
     """
     device, words = choose_device(config.device, config.backend)
-    torch.set_num_threads(config.threads)
     folder = ModelFolder(config.model)
     settings = folder.load_config()["settings"]
     parts = _parts(config, settings["preset"])
     model = open_model(folder, parts, device)
+    use_threads(config.threads, config.backend, model.inspector.matcher.name, model.features)
     queries, capture = _queries(config, settings)
     remarks = [words, *model.remarks]
     print(f"{model.name}: {len(queries)} images; {'; '.join(remarks)}")

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 
 from gaussian_renderer.backends import choose_device
@@ -20,6 +19,7 @@ from pipeline.command_line import run
 from pipeline.model_folder import FORMAT, ModelFolder, camera_to_json, provenance, save_cameras
 from pipeline.optimise import Optimisation, optimise
 from pipeline.presets import TRAINING, PresetName, TrainingPreset
+from pipeline.threads import use_threads
 from scene import (
     Capture,
     InputError,
@@ -110,7 +110,7 @@ def train(config: TrainConfig) -> Path:
     """
     config = config.resolved()
     device, words = choose_device(config.device, config.backend)
-    torch.set_num_threads(config.threads)
+    use_threads(config.threads, config.backend)
     folder = ModelFolder(config.folder)
     capture = read_capture(config.source, config.resolution)
     with folder.lock():

@@ -29,6 +29,7 @@ class OpenModel:
     inspector: Inspector
     calibration: Calibration | None  # None: no threshold can be given
     display_scale: float  # map value of the hottest colour
+    features: str  # name of the features
     remarks: tuple[str, ...]  # one line each: which parts run, and why
 
     def threshold(self, false_alarm_rate: float) -> Threshold | None:
@@ -64,7 +65,7 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
             f"train.py command of '{folder.root}' again, it renews the calibration alone"
         )
     normality = _load_normality(folder) if wanted else None
-    scorer, calibration, remarks = _scorer(model, parts, device, stored, normality)
+    scorer, features, calibration, remarks = _scorer(model, parts, device, stored, normality)
     inspector = Inspector(
         model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights,
         None if check is None else PoseCheck.from_json(check),
@@ -75,7 +76,7 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
     else:
         scale = _scale_of_views(scorer, gallery, device)
     remarks = [f"matcher {inspector.matcher.name}", *inspector.notes, *remarks]
-    return OpenModel(config["name"], inspector, calibration, scale, tuple(remarks))
+    return OpenModel(config["name"], inspector, calibration, scale, features, tuple(remarks))
 
 
 def _scorer(
@@ -84,8 +85,8 @@ def _scorer(
     device: torch.device,
     stored: dict[str, Any],  # calibration.json
     normality: Normality | None,
-) -> tuple[Scorer, Calibration | None, list[str]]:
-    """The scorer, the calibration of its scores, and remarks."""
+) -> tuple[Scorer, str, Calibration | None, list[str]]:
+    """The scorer, its features' name, the calibration of its scores, and remarks."""
     try:
         features, words = make_features(parts.preset.features, parts.weights, device)
     except (ValueError, FileNotFoundError) as error:
@@ -93,10 +94,11 @@ def _scorer(
     if normality is None or stored.get("features") != features.name:
         why = "" if not parts.preset.calibrated else ", no calibration for them in the model"
         scorer = RawScorer(model, features)
-        return scorer, None, [f"{words}{why}: raw scores, no threshold"]
+        return scorer, features.name, None, [f"{words}{why}: raw scores, no threshold"]
     scores = Calibration.from_dict(stored["scores"])
     calibrated = CalibratedScorer(model, normality)
-    return calibrated, scores, [f"{words}, calibrated on {len(scores.scores)} views kept out"]
+    remark = f"{words}, calibrated on {len(scores.scores)} views kept out"
+    return calibrated, features.name, scores, [remark]
 
 
 def _load_calibration(folder: ModelFolder) -> dict[str, Any]:
