@@ -53,5 +53,12 @@ def make_features(
     path = efficientnet.weights_path(weights_dir)
     if path.is_file():
         network = efficientnet.load_efficientnet(weights_dir, device)
-        return network, f"efficientnet_b4 features: weights found at {path}"
-    return ClassicalFeatures(), f"classical features: no weights of EfficientNet-b4 at {path}"
+        return network, f"efficientnet_b4 features: weights found at {_short(path)}"
+    why = f"no weights of EfficientNet-b4 at {_short(path)}"
+    return ClassicalFeatures(), f"classical features: {why}"
+
+
+def _short(path: Path) -> str:
+    """The path with the home folder as "~": results and tables are handed around."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
