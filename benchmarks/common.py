@@ -1,5 +1,6 @@
 """What every benchmark states: hardware, commit, minimum, median and spread."""
 
+import math
 import platform
 import resource
 import statistics
@@ -17,6 +18,7 @@ from gaussian_renderer.cpu import instruction_set
 from scene import write_json
 
 ROOT = Path(__file__).parent.parent
+ANGLE_LIMIT, DISTANCE_LIMIT = math.radians(1.0), 0.02  # a pose nearer than both counts as found
 
 
 @dataclass

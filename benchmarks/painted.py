@@ -164,6 +164,7 @@ def main() -> None:
     """Command line."""
 
     def script() -> None:
+        """Measures all models and prints what was asked for."""
         config = tyro.cli(PaintedConfig, description=__doc__)
         torch.set_num_threads(config.threads)
         with torch.no_grad():

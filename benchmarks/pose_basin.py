@@ -32,8 +32,7 @@ from pose_estimation.settings import Method
 from pose_estimation.templates import object_extent
 from scene import Camera, Gaussians, load_ply, read_capture, read_image, split_holdout
 
-ANGLE_LIMIT = math.radians(1.0)
-DISTANCE_LIMIT = 0.02
+from .common import ANGLE_LIMIT, DISTANCE_LIMIT
 
 
 @dataclass(frozen=True)

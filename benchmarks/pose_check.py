@@ -28,10 +28,8 @@ from pipeline.presets import DETECTION
 from pose_estimation import MatcherName, PoseSettings, rotation_error, translation_error
 from scene import Camera, InputError, Query, read_capture, read_image, true_poses, write_json
 
-from .common import machine
+from .common import ANGLE_LIMIT, DISTANCE_LIMIT, machine
 
-ANGLE_LIMIT = math.radians(1.0)
-DISTANCE_LIMIT = 0.02
 _MADE = 4  # pictures of each made kind
 
 

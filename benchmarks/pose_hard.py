@@ -24,9 +24,8 @@ from pose_estimation.se3 import twist_exp
 from pose_estimation.templates import differs, object_extent
 from scene import Camera, Gaussians, load_ply, read_capture, split_holdout, write_json
 
-from .common import machine
+from .common import ANGLE_LIMIT, DISTANCE_LIMIT, machine
 
-ANGLE_LIMIT, DISTANCE_LIMIT = math.radians(1.0), 0.02
 _NOISE = 0.01
 _FACTORS = (0.8, 1.25)  # nearest and farthest, times the distance of the view
 _SHIFT = 0.3  # world units, at most

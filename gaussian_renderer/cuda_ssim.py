@@ -28,6 +28,7 @@ def fused_photometric_loss(image: Tensor, target: Tensor, ssim_weight: float) ->
 class _PhotometricLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
+        """The loss; keeps the derivatives of SSIM by its filtered maps for backward."""
         _, height, width = image.shape
         window = _window(image.dtype, image.device)
         moments = image.new_empty(5, *image.shape)
@@ -45,6 +46,7 @@ class _PhotometricLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        """Filters the derivatives back, and adds that of the absolute difference."""
         image, target, window, derivatives = ctx.saved_tensors
         _, height, width = image.shape
         blurred = torch.empty_like(derivatives)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from gaussian_renderer import photometric_loss, render
 from gaussian_renderer.contribution import largest_contribution
+from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.optimiser import GaussianAdam, LearningRates
 from scene import (
     Capture,
@@ -114,7 +115,8 @@ def _without_unseen(run: Optimisation, gaussians: Gaussians) -> Gaussians:
     if not run.preset.smallest_contribution:
         return gaussians
     cameras = [view.camera for view in run.views]
-    contribution = largest_contribution(gaussians, cameras, run.backend, run.threads)
+    model = ObjectRenderer(gaussians, run.background, run.backend, run.threads)
+    contribution = largest_contribution(model, cameras)
     return prune(gaussians, contribution < run.preset.smallest_contribution)[0]
 
 

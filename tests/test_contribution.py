@@ -3,6 +3,7 @@
 import torch
 
 from gaussian_renderer.contribution import largest_contribution
+from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera, Gaussians
 
 
@@ -25,12 +26,16 @@ def _cloud(z: list[float], scales: list[float], opacities: list[float]) -> Gauss
     )
 
 
+def _model(cloud: Gaussians, backend: str = "auto") -> ObjectRenderer:
+    return ObjectRenderer(cloud, torch.zeros(3), backend)
+
+
 def test_weight_of_a_lone_gaussian_is_its_integral() -> None:
     cloud = _cloud([0.0], [0.2], [0.5])
     variance = (0.2 * 60 / 4) ** 2 + 0.3  # pixels^2; 0.3 is the low-pass filter of 3DGS
     expected = 0.5 * 2 * torch.pi * variance
     for backend in ("cpu", "reference"):
-        weight = float(largest_contribution(cloud, [_camera()], backend)[0])
+        weight = float(largest_contribution(_model(cloud, backend), [_camera()])[0])
         assert abs(weight / expected - 1) < 0.03  # what lies below alpha 1/255 is cut
 
 
@@ -41,5 +46,5 @@ def test_hidden_gaussian_adds_nothing_until_a_view_shows_it() -> None:
     behind = behind.at(turned)
     wall = [-0.9 + 0.01 * k for k in range(6)]
     cloud = _cloud([*wall, 0.9], [1.0] * 6 + [0.05], [0.98] * 6 + [0.9])
-    assert float(largest_contribution(cloud, [front])[-1]) < 1e-3
-    assert float(largest_contribution(cloud, [front, behind])[-1]) > 1.0
+    assert float(largest_contribution(_model(cloud), [front])[-1]) < 1e-3
+    assert float(largest_contribution(_model(cloud), [front, behind])[-1]) > 1.0

@@ -137,6 +137,7 @@ class _Rasterise(torch.autograd.Function):
         d_depth: Tensor | None,
         _radii: None,
     ) -> tuple[Tensor | None, ...]:
+        """Gradients of the cloud's tensors and the view by the kernel, of the background here."""
         *saved, image, alpha, depth = ctx.saved_tensors
         tensors = CloudInputs(*saved)
         cotangents = [None if d is None else d.contiguous() for d in (d_image, d_alpha, d_depth)]
