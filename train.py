@@ -21,7 +21,6 @@ from pipeline.optimise import Optimisation, optimise
 from pipeline.presets import TRAINING, PresetName, TrainingPreset
 from pipeline.threads import use_threads
 from scene import (
-    Capture,
     InputError,
     View,
     read_capture,
@@ -32,7 +31,7 @@ from scene import (
 )
 
 # Settings that a user may give and that the preset gives otherwise.
-_FROM_PRESET = ("iterations", "sh_degree", "max_gaussians", "holdout_every")
+_FROM_PRESET = ("iterations", "sh_degree", "max_gaussians")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class TrainConfig:
     max_gaussians: int | None = None
     """Cap on the number of Gaussians."""
     holdout_every: int | None = None
-    """Every n-th train view is kept out of training for calibration; 0 keeps none out."""
+    """Every n-th train view is kept out of training for calibration; 0 keeps none out. The
+    default is every tenth, more often of fewer than 100 views, never more than every fourth."""
     views_fraction: float = 1.0
     """Share of the train views to use, drawn with the seed (the paper's Table 5)."""
     resolution: int = 400
@@ -73,13 +73,19 @@ class TrainConfig:
     def resolved(self) -> "TrainConfig":
         """This configuration with the preset's values in every field left None.
 
-        Raises InputError for values out of range.
+        What to keep out is left to `with_holdout`. Raises InputError for values out of range.
         """
         preset = TRAINING[self.preset]
         values = {n: getattr(preset, n) for n in _FROM_PRESET if getattr(self, n) is None}
         config = replace(self, model=self.folder, **values)
         _check(config)
         return config
+
+    def with_holdout(self, count: int) -> "TrainConfig":
+        """The same with `holdout_every` for so many views, unless it is given."""
+        if self.holdout_every is not None:
+            return self
+        return replace(self, holdout_every=TRAINING[self.preset].holdout_of(count))
 
     @property
     def folder(self) -> Path:
@@ -88,7 +94,8 @@ class TrainConfig:
 
     def recipe(self) -> TrainingPreset:
         """The preset with the values of a resolved configuration in place of its own."""
-        return replace(TRAINING[self.preset], **{n: getattr(self, n) for n in _FROM_PRESET})
+        values = {n: getattr(self, n) for n in (*_FROM_PRESET, "holdout_every")}
+        return replace(TRAINING[self.preset], **values)
 
     def as_json(self) -> dict[str, Any]:
         """The configuration as JSON values, the source as an absolute path."""
@@ -100,7 +107,9 @@ class TrainConfig:
 
 
 # What decides the result; a run resumes, or is found finished, only if these are the same.
-_IDENTITY = ("preset", *_FROM_PRESET, "views_fraction", "resolution", "seed", "source")
+_IDENTITY = (
+    "preset", *_FROM_PRESET, "holdout_every", "views_fraction", "resolution", "seed", "source",
+)  # fmt: skip
 
 
 def train(config: TrainConfig) -> Path:
@@ -113,13 +122,15 @@ def train(config: TrainConfig) -> Path:
     use_threads(config.threads, config.backend)
     folder = ModelFolder(config.folder)
     capture = read_capture(config.source, config.resolution)
+    chosen = subset_views(capture.views, config.views_fraction, config.seed)
+    config = config.with_holdout(len(chosen))
     with folder.lock():
         settings = config.as_json()
         finished = _is_finished(folder, settings, config.overwrite)
         if finished and folder.is_calibration_current():
             print(f"{folder.root} is already trained with these settings: nothing to do")
             return folder.root
-        views, held_out = _split(capture, config)
+        views, held_out = _split(chosen, config.holdout_every)
         print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
         if not finished:
             write_json(folder.settings_path, settings)
@@ -169,7 +180,7 @@ def _check(config: TrainConfig) -> None:
         raise InputError(f"--iterations must be at least 1, not {config.iterations}")
     if config.sh_degree not in (0, 1, 2, 3):
         raise InputError(f"--sh-degree must be 0, 1, 2 or 3, not {config.sh_degree}")
-    if config.holdout_every not in (0, *range(2, 1_000_000)):
+    if config.holdout_every not in (None, 0, *range(2, 1_000_000)):
         raise InputError(f"--holdout-every must be 0 or at least 2, not {config.holdout_every}")
     if not 0 < config.views_fraction <= 1:
         raise InputError(f"--views-fraction must lie in (0, 1], not {config.views_fraction}")
@@ -201,12 +212,9 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
     return folder.is_finished()
 
 
-def _split(capture: Capture, config: TrainConfig) -> tuple[tuple[View, ...], tuple[View, ...]]:
+def _split(views: tuple[View, ...], every: int | None) -> tuple[tuple[View, ...], tuple[View, ...]]:
     """Views to train on, and views kept out for calibration."""
-    views = subset_views(capture.views, config.views_fraction, config.seed)
-    if not config.holdout_every:
-        return views, ()
-    return split_holdout(views, config.holdout_every)
+    return split_holdout(views, every) if every else (views, ())
 
 
 def main() -> None:

@@ -21,12 +21,14 @@ from .standardise import (
     fit_standardisation,
     outer,
 )
+from .view_gap import GapLevel, fit_gap_level, level_out
 
 __all__ = [
     "FEATURES",
     "Calibration",
     "Expectation",
     "Features",
+    "GapLevel",
     "HeldOut",
     "MemorySettings",
     "Photometry",
@@ -43,10 +45,12 @@ __all__ = [
     "evaluate",
     "extend_beyond_silhouette",
     "find_regions",
+    "fit_gap_level",
     "fit_photometry",
     "fit_standardisation",
     "image_figures",
     "image_scores",
+    "level_out",
     "make_features",
     "outer",
     "overlay",

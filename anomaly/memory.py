@@ -86,6 +86,20 @@ class ResidualMemory:
         packed_rotations = rotations.detach().to("cpu", torch.float64)
         return cls(packed_rotations, torch.stack(residuals), torch.stack(weights), limit)
 
+    def joined(self, other: "ResidualMemory") -> "ResidualMemory":
+        """Both memories' views of the same elements, this one's first.
+
+        Raises ValueError when their elements or limits differ.
+        """
+        if self.residuals.shape[1:] != other.residuals.shape[1:] or self.limit != other.limit:
+            raise ValueError("only memories of the same elements and limit can be joined")
+        return ResidualMemory(
+            torch.cat([self.rotations, other.rotations]),
+            torch.cat([self.residuals, other.residuals]),
+            torch.cat([self.weights, other.weights]),
+            self.limit,
+        )
+
     def expect(
         self,
         rotation: Tensor,  # [3, 3] world to camera of the query
@@ -126,6 +140,16 @@ class ResidualMemory:
         second[:, diagonal] = second[:, diagonal].clamp_min(0.0)
         second[:, diagonal] += settings.prior * variance_all[:, None]
         return Expectation(mean, second / whole, total)
+
+    def gap(self, rotation: Tensor, exclude: int | None = None) -> float:
+        """Angle between the viewing directions of a query and the nearest view, radians.
+
+        `rotation` [3, 3] is the query's world to camera.
+        """
+        angles = view_angles(self.rotations, rotation, 0.0)
+        if exclude is not None:
+            angles[exclude] = math.inf
+        return float(angles.min())
 
     def arrays(self) -> dict[str, NDArray]:
         """Plain arrays for an npz file."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 MINIMAL_GAIN = 0.1  # the median residual must fall by this share, or nothing is applied
+_GAINS = (0.25, 4.0)  # believed at most
 _SAMPLES = 8_000  # pixels used, about
 _SATURATED = 0.99  # a clipped query pixel tells nothing of the gain
 _TUKEY = 4.685  # residuals beyond so many standard deviations have no weight
@@ -20,6 +21,11 @@ class Photometry:
     matrix: Tensor  # [3, 3]
     offset: Tensor  # [3]
     significant: bool  # False: matrix and offset are those of no change
+
+    @property
+    def gains(self) -> Tensor:
+        """How much brighter the query is than the rendering, per channel [3]."""
+        return self.matrix.diagonal().clamp(*_GAINS)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Renderings [..., 3, H, W] as they would look under the light of the query, 0..1."""

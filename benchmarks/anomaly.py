@@ -18,7 +18,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly import Expectation, Features, encode_jpeg, evaluate, make_features, overlay
+from anomaly import Expectation, Features, GapLevel, encode_jpeg, evaluate, make_features, overlay
 from anomaly.filters import gaussian_blur
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pipeline.command_line import run
@@ -70,7 +70,11 @@ def variants(model: ObjectRenderer, known: Normality) -> dict[str, Variant]:
         return place(compare(image, shown)[1], shown.maps)
 
     def without_near(image: Tensor, camera: Camera) -> Tensor:
-        return CalibratedScorer(model, replace(known, standardisation=place))(image, camera)[1]
+        plain = replace(known, standardisation=place, level=GapLevel())
+        return CalibratedScorer(model, plain)(image, camera)[1]
+
+    def without_level(image: Tensor, camera: Camera) -> Tensor:
+        return CalibratedScorer(model, replace(known, level=GapLevel()))(image, camera)[1]
 
     return {
         "RGB": raw(rgb),
@@ -78,7 +82,10 @@ def variants(model: ObjectRenderer, known: Normality) -> dict[str, Variant]:
         "corrected by the memory": only_corrected,
         "divided by the covariance of the place": only_divided,
         "corrected and divided": without_near,
-        "and by that of the near views (default)": lambda image, camera: scorer(image, camera)[1],
+        "and by that of the near views": without_level,
+        "and levelled by the gap between views (default)": lambda image, camera: scorer(
+            image, camera
+        )[1],
     }
 
 

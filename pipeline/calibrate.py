@@ -5,6 +5,7 @@ Constants come from the views kept out of training, their poses estimated as a q
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly import HeldOut, ResidualMemory, fit_standardisation, make_features, outer
+from anomaly import (
+    HeldOut,
+    ResidualMemory,
+    Standardisation,
+    fit_standardisation,
+    level_out,
+    make_features,
+    outer,
+)
 from anomaly import calibrate as calibrate_scores
 from anomaly.calibration import MINIMAL_COUNT
 from anomaly.standardise import DIAGONAL
@@ -35,6 +44,7 @@ from .normality import (
     common_moments,
     compare,
     corrected,
+    predict,
 )
 from .optimise import Optimisation, read_views
 from .presets import DETECTION
@@ -42,6 +52,8 @@ from .quality import held_out_quality
 from .start import silhouettes
 
 _VIEWS_FOR_MOMENTS = 64  # train views whose corrected residual is averaged on the Gaussians
+_SEEN_VIEWS = 24  # train views that show how low scores are where the memory knows the very view
+_SMALLEST = 1e-12  # score of a map of zeros, so that it has a logarithm
 _RIM_ALPHA = 0.05  # where the object covers at least so much of a pixel, a defect could lie
 
 
@@ -50,6 +62,13 @@ class Located(NamedTuple):
 
     image: Tensor  # [3, H, W]
     camera: Camera  # at the estimated pose
+
+
+class Seen(NamedTuple):
+    """What the calibration may look at of the views that were learnt."""
+
+    cameras: list[Camera]
+    images: list[Tensor]  # [3, H, W] each
 
 
 def calibrate(
@@ -66,16 +85,16 @@ def calibrate(
     quality = held_out_quality(
         model, [v.camera for v in held_out], kept, view_silhouettes(run.capture, held_out, kept)
     )
-    cameras = [view.camera for view in run.views]
+    seen = Seen([view.camera for view in run.views], images)
     gallery = build_gallery(
-        gaussians, cameras, images, view_silhouettes(run.capture, run.views, images),
+        gaussians, seen.cameras, images, view_silhouettes(run.capture, run.views, images),
         None if run.capture.background is None else run.background,
         backend=run.backend, threads=run.threads,
     )  # fmt: skip
     save_gallery(gallery, folder.gallery_path)
     if len(held_out) >= MINIMAL_COUNT:
         calibrated = DETECTION[preset].calibrated
-        memory = build_memory(model, cameras, images) if calibrated else None
+        memory = build_memory(model, *seen) if calibrated else None
         check, located = _locate(model, gallery, held_out, kept, memory)
         document: dict[str, Any] = {
             "version": CALIBRATION,
@@ -83,25 +102,63 @@ def calibrate(
         }
         if memory is not None:
             features, _ = make_features(DETECTION[preset].features, device=run.device)
-            common = _common(model, memory, cameras, images)
+            normality, scores = _learn_normality(model, memory, seen, located)
+            own = build_memory(model, [view.camera for view in held_out], kept)
+            normality = replace(normality, memory=memory.joined(own))
+            with atomic_write(folder.memory_path) as file:
+                np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
             document["features"] = features.name
-            document["scores"] = _standardise(folder, model, memory, common, located)
+            document["scores"] = calibrate_scores(scores).to_dict()
         write_json(folder.calibration_path, document)
     return quality
 
 
-def _common(
-    model: ObjectRenderer, memory: ResidualMemory, cameras: list[Camera], images: list[Tensor]
-) -> Tensor:
+def _learn_normality(
+    model: ObjectRenderer, memory: ResidualMemory, seen: Seen, located: list[Located]
+) -> tuple[Normality, list[float]]:
+    """What is normal, and the scores of the held-out views, none of which judged itself."""
+    common = _common(model, memory, seen)
+    usual = float(common[:, DIAGONAL].mean(dim=1).sqrt().median())
+    views = (_held_out(model, memory, common, view) for view in located)
+    unit, scores = fit_standardisation(views, usual)
+    gaps = [memory.gap(view.camera.world_to_camera[:3, :3]) for view in located]
+    level, scores = level_out(gaps, scores, _seen_scores(model, memory, common, unit, seen))
+    return Normality(memory, common, unit, level), scores
+
+
+def _seen_scores(
+    model: ObjectRenderer,
+    memory: ResidualMemory,
+    common: Tensor,
+    unit: Standardisation,
+    seen: Seen,
+) -> list[float]:
+    """Scores of train views where the memory knows the very view: as low as scores get."""
+    known = Normality(memory, common, unit)
+    scores = []
+    for number in _spread(len(seen.cameras), _SEEN_VIEWS):
+        shown = predict(model, seen.cameras[number], known)
+        residual = compare(seen.images[number], shown)[1]
+        scores.append(max(float(known(residual, shown).max()), _SMALLEST))
+    return scores
+
+
+def _common(model: ObjectRenderer, memory: ResidualMemory, seen: Seen) -> Tensor:
     """Second moments of each Gaussian's residual in train views, others correcting, [N, 6]."""
-    chosen = range(0, len(cameras), max(1, len(cameras) // _VIEWS_FOR_MOMENTS))
+    chosen = _spread(len(seen.cameras), _VIEWS_FOR_MOMENTS)
     residuals = []
     for number in tqdm(chosen, desc="normal residuals", unit="view", file=sys.stderr):
-        expectation = memory.expect(cameras[number].world_to_camera[:3, :3], exclude=number)
+        camera = seen.cameras[number]
+        expectation = memory.expect(camera.world_to_camera[:3, :3], exclude=number)
         nothing = model.gaussians.means.new_zeros(len(model.gaussians), 0)
-        shown = corrected(model, cameras[number], expectation, nothing)
-        residuals.append(compare(images[number], shown)[1])
-    return common_moments(model, [cameras[number] for number in chosen], residuals)
+        shown = corrected(model, camera, expectation, nothing)
+        residuals.append(compare(seen.images[number], shown)[1])
+    return common_moments(model, [seen.cameras[number] for number in chosen], residuals)
+
+
+def _spread(count: int, about: int) -> range:
+    """At least `about` of `count` numbers at equal distances, or all of fewer."""
+    return range(0, count, max(1, count // about))
 
 
 def _locate(
@@ -111,7 +168,11 @@ def _locate(
     kept: list[Tensor],
     memory: ResidualMemory | None,
 ) -> tuple[PoseCheck | None, list[Located]]:
-    """The pose check, and the held-out views with their poses estimated as those of queries."""
+    """The pose check, and the held-out views with their poses estimated as those of queries.
+
+    Views whose pose the check refuses are left out, as long as enough remain: such a query gets no
+    verdict either, so its score would say nothing.
+    """
     settings = PoseSettings(backend=model.backend, threads=model.threads)
     matcher = select_matcher(
         "classical", gallery, model.gaussians, backend=model.backend, threads=model.threads
@@ -125,23 +186,12 @@ def _locate(
         Located(image, camera.at(pose.world_to_camera))
         for image, camera, pose in zip(kept, cameras, poses, strict=True)
     ]
-    return check, located
-
-
-def _standardise(
-    folder: ModelFolder,
-    model: ObjectRenderer,
-    memory: ResidualMemory,
-    common: Tensor,
-    located: list[Located],
-) -> dict[str, Any]:
-    """Fits the unit, writes calibration.npz; returns the held-out scores for calibration.json."""
-    usual = float(common[:, DIAGONAL].mean(dim=1).sqrt().median())
-    views = (_held_out(model, memory, common, view) for view in located)
-    unit, scores = fit_standardisation(views, usual)
-    with atomic_write(folder.memory_path) as file:
-        np.savez_compressed(file, **Normality(memory, common, unit).arrays())  # type: ignore[arg-type]
-    return calibrate_scores(scores).to_dict()
+    trusted = [
+        view
+        for view, pose in zip(located, poses, strict=True)
+        if check is not None and check.accepts(pose.evidence)
+    ]
+    return check, trusted if len(trusted) >= MINIMAL_COUNT else located
 
 
 def _held_out(

@@ -5,7 +5,7 @@ the second moments of what is left after its correction. Both are rendered at a 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomaly import (
     Expectation,
+    GapLevel,
     ResidualMemory,
     Standardisation,
     extend_beyond_silhouette,
@@ -39,13 +40,23 @@ class Normality:
     memory: ResidualMemory
     common: Tensor  # [N, 6] second moments of the corrected residual (anomaly.standardise)
     standardisation: Standardisation
+    level: GapLevel = field(default_factory=GapLevel)  # of scores at the gap to the nearest view
+
+    def __call__(
+        self,
+        residual: Tensor,  # [3, H, W], of `compare`
+        shown: "Prediction",  # of `predict`
+    ) -> Tensor:
+        """The anomaly map [H, W] of a query."""
+        return self.standardisation(residual, shown.maps) / shown.level
 
     def arrays(self) -> dict[str, NDArray]:
         """Plain arrays for an npz file."""
-        unit = self.standardisation
+        unit, level = self.standardisation, self.level
         return self.memory.arrays() | {
             "common": self.common.float().cpu().numpy(),
             "standardisation": np.array([unit.near_weight, unit.correction_weight, unit.floor]),
+            "level": np.array([level.rate, level.reference, level.largest]),
         }
 
     @classmethod
@@ -54,10 +65,11 @@ class Normality:
         memory = ResidualMemory.from_arrays(arrays)
         try:
             common = torch.from_numpy(arrays["common"].astype(np.float32))
-            near, correction, floor = (float(value) for value in arrays["standardisation"])
-        except (KeyError, ValueError) as error:
+            unit = Standardisation(*(float(value) for value in arrays["standardisation"]))
+            level = GapLevel(*(float(value) for value in arrays["level"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the calibration is damaged ({error})") from error
-        return cls(memory, common, Standardisation(near, correction, floor))
+        return cls(memory, common, unit, level)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Prediction:
     image: Tensor  # [3, H, W] the rendering, corrected by the memory
     alpha: Tensor  # [H, W]
     maps: Tensor  # [C, H, W] the other channels, extended beyond the silhouette
+    level: float = 1.0  # of the scores of good images at this pose
 
 
 @torch.no_grad()
@@ -74,13 +87,15 @@ def predict(
     model: ObjectRenderer,
     camera: Camera,
     known: Normality,
-    exclude: int | None = None,  # a train view that must not speak: leave-one-out
+    exclude: int | None = None,  # a view of the memory that must not speak: leave-one-out
 ) -> Prediction:
     """The object as the memory corrects it; `maps` is the residual's covariance [6, H, W]."""
-    expectation = known.memory.expect(camera.world_to_camera[:3, :3], exclude=exclude)
+    rotation = camera.world_to_camera[:3, :3]
+    expectation = known.memory.expect(rotation, exclude=exclude)
     near, correction = expectation.covariance, outer(expectation.mean.T).T
     parts = (part.to(known.common) for part in (known.common, near, correction))
-    return corrected(model, camera, expectation, known.standardisation.covariance(*parts))
+    shown = corrected(model, camera, expectation, known.standardisation.covariance(*parts))
+    return replace(shown, level=known.level(known.memory.gap(rotation, exclude)))
 
 
 @torch.no_grad()
@@ -110,7 +125,9 @@ def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
     """The rendering in the light of a query [3, H, W], and the signed residual [3, H, W].
 
     A change of the lamp leaves a plain background as it is, a change of the camera's exposure does
-    not: what fits the pixels beside the object better is taken.
+    not: what fits the pixels beside the object better is taken. The residual is given in the light
+    of the train views, where what is normal was measured: a brighter query would otherwise seem
+    full of defects, and a darker one would hide them.
     """
     light = fit_photometry(image, shown.image, shown.alpha > _OBJECT_ALPHA)
     rendering = shown.image
@@ -123,7 +140,8 @@ def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
             if (image - changed)[:, empty].abs().sum(dim=0).median() < before:
                 cover = torch.ones_like(cover)
         rendering = rendering + cover * (changed - rendering)
-    return rendering, signed_residual(image[None], rendering[None])[0]
+    residual = signed_residual(image[None], rendering[None])[0]
+    return rendering, residual / light.gains.to(residual)[:, None, None]
 
 
 @torch.no_grad()

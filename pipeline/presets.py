@@ -5,6 +5,9 @@ from typing import Literal
 
 from gaussian_renderer.optimiser import LearningRates
 
+_KEPT_OUT = 10  # views kept out of a small capture
+_LEAST_SHARE = 4  # but not more than every fourth
+
 PresetName = Literal["default", "paper"]
 
 
@@ -32,6 +35,16 @@ class TrainingPreset:
     smallest_contribution: float = 0.0  # pixels; at the end, Gaussians that add less go
     random_points: int = 100_000
     ssim_weight: float = 0.2
+
+    def holdout_of(self, count: int) -> int:
+        """The n of `holdout_every` for so many views, smaller where views are few.
+
+        A threshold from fewer than ten views kept out is a guess, so up to every fourth is given
+        up for it; with fewer than 20 views none can be had that way.
+        """
+        if count < _LEAST_SHARE * _KEPT_OUT // 2:
+            return self.holdout_every
+        return min(self.holdout_every, max(_LEAST_SHARE, count // _KEPT_OUT))
 
 
 TRAINING: dict[str, TrainingPreset] = {

@@ -46,5 +46,5 @@ class CalibratedScorer:
         """See `Scorer`; the score is the maximum of the map."""
         shown = predict(self.model, camera, self.normality)
         rendering, residual = compare(image, shown)
-        anomaly_map = self.normality.standardisation(residual, shown.maps)
+        anomaly_map = self.normality(residual, shown)
         return rendering, anomaly_map, float(anomaly_map.max())

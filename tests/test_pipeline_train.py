@@ -193,3 +193,17 @@ def test_paper_preset_trains_without_views_kept_out(capture: Path, tmp_path: Pat
     folder = ModelFolder(train(config))
     assert folder.load_config()["held_out"] == []
     assert not folder.calibration_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("views", "every", "kept_out"),
+    [(210, 10, 21), (100, 10, 10), (84, 8, 10), (42, 4, 10), (20, 4, 5), (19, 10, 2)],
+)
+def test_small_captures_keep_out_enough_to_calibrate(views: int, every: int, kept_out: int) -> None:
+    config = TrainConfig(source=Path("x")).resolved().with_holdout(views)
+    assert config.holdout_every == every
+    places = [number % every == every // 2 for number in range(views)]
+    assert sum(places) == kept_out
+    assert TrainConfig(source=Path("x"), holdout_every=7).with_holdout(views).holdout_every == 7
+    paper = TrainConfig(source=Path("x"), preset="paper").with_holdout(views)
+    assert paper.holdout_every == 0
