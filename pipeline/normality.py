@@ -56,7 +56,7 @@ class Normality:
         return self.memory.arrays() | {
             "common": self.common.float().cpu().numpy(),
             "standardisation": np.array([unit.near_weight, unit.correction_weight, unit.floor]),
-            "level": np.array([level.rate, level.reference, level.largest]),
+            "level": np.array([level.start, level.reference, level.largest]),
         }
 
     @classmethod

@@ -10,39 +10,42 @@ from anomaly import GapLevel, ResidualMemory, fit_gap_level, level_out
 from pose_estimation.se3 import twist_exp
 
 
-def scores_at(gaps, rate, seed=0, spread=0.1):
+def scores_at(gaps, growth, seed=0, spread=0.1):
     noise = np.random.default_rng(seed).normal(0.0, spread, len(gaps))
-    return np.exp(1.0 + rate * np.asarray(gaps) + noise).tolist()
+    return ((3.0 + growth * np.asarray(gaps)) * np.exp(noise)).tolist()
 
 
-def test_the_rate_is_found_and_queries_in_between_are_levelled():
+def test_the_line_is_found_and_queries_in_between_are_levelled():
     gaps = np.linspace(0.18, 0.26, 40).tolist()
-    seen = scores_at([0.0] * 40, 3.0, seed=1)
-    level, levelled = level_out(gaps, scores_at(gaps, 3.0, seed=2), seen)
-    assert level.rate == pytest.approx(3.0, abs=0.25)
+    seen = scores_at([0.0] * 40, 15.0, seed=1)
+    level, levelled = level_out(gaps, scores_at(gaps, 15.0, seed=2), seen)
+    assert level.start == pytest.approx(3.0 / (3.0 + 15.0 * 0.22), abs=0.03)
     assert level(level.reference) == 1.0
-    between = scores_at([0.1] * 40, 3.0, seed=3)
+    between = scores_at([0.1] * 40, 15.0, seed=3)
     moved = np.log(between) - math.log(level(0.1))
     assert moved.mean() == pytest.approx(np.log(levelled).mean(), abs=0.06)
 
 
 def test_beyond_the_largest_gap_nothing_is_assumed():
-    level = GapLevel(rate=2.0, reference=0.2, largest=0.3)
-    assert level(0.5) == level(0.3) == pytest.approx(math.exp(0.2))
+    level = GapLevel(start=0.4, reference=0.2, largest=0.3)
+    assert level(0.5) == level(0.3) == pytest.approx(1.3)
     assert level(math.inf) == level(0.3)
-    assert GapLevel()(0.4) == 1.0
+    assert GapLevel()(0.4) == GapLevel()(math.inf) == 1.0
 
 
 def test_scores_that_fall_with_the_gap_are_left_alone():
-    assert fit_gap_level([0.2, 0.3], [1.0, 1.1], [2.0, 2.1]).rate == 0.0
+    assert fit_gap_level([0.2, 0.3], [1.0, 1.1], [2.0, 2.1])(0.0) == 1.0
+
+
+def test_a_model_that_learnt_its_views_by_heart_is_not_believed():
+    assert fit_gap_level([0.2, 0.3], [100.0, 110.0], [0.2, 0.2])(0.0) == 0.1
 
 
 def test_no_view_judges_itself():
     gaps, scores, seen = [0.2, 0.22, 0.24], [2.0, 3.0, 50.0], [1.0, 1.2]
     fitted, levelled = level_out(gaps, scores, seen)
     others = fit_gap_level(gaps[:2], scores[:2], seen)
-    grown = min(gaps[2], others.largest) - fitted.reference
-    assert levelled[2] == pytest.approx(50.0 / math.exp(others.rate * grown))
+    assert levelled[2] == pytest.approx(50.0 * others(fitted.reference) / others(gaps[2]))
 
 
 @pytest.mark.parametrize("scores", [([], [], [1.0]), ([0.1], [1.0], []), ([0.1], [0.0], [1.0])])
