@@ -13,6 +13,7 @@ from .tracing import Hits, RayGrid, pinhole, trace
 
 SAMPLES = 3  # rays per pixel along each axis
 _F0 = 0.04  # reflectance of plastic and lacquer, seen straight on
+_GRAZING = 0.2  # least cosine of the view for reflections: rounded edges would sparkle else
 _BIAS = 0.012  # world units, of shadow maps
 _PENUMBRA = 0.016  # world units
 
@@ -80,8 +81,9 @@ class Studio:
         """Linear colours of surface points, [3, N]."""
         rig = self._rig(rays)
         away = _unit(surface.points - rays.centre.astype(np.float32)[:, None])
-        facing = np.clip(-(away * surface.normals).sum(axis=0), 0, 1)
-        mirrored = away + 2 * facing * surface.normals
+        normals = _towards_eye(surface.normals, away)
+        facing = -(away * normals).sum(axis=0)
+        mirrored = away + 2 * facing * normals
         ambient = self.sky.light(surface.points, surface.normals, rig, surface.turns)
         matte: Array = np.repeat(ambient[None], 3, axis=0)
         openness = ambient / np.maximum(rig.sky_at(surface.normals), 1e-6)
@@ -115,6 +117,12 @@ class Studio:
         if not self.look.fixed_to_camera:
             self._shadows = shadows
         return shadows
+
+
+def _towards_eye(normals: Array, away: Array) -> Array:
+    """Normals [3, N] bent until what is seen does not face away from the eye."""
+    lacking = np.maximum(_GRAZING + (away * normals).sum(axis=0), 0)
+    return _unit(normals - lacking * away)
 
 
 def _plain(hits: Hits) -> NDArray[np.bool_]:
