@@ -58,13 +58,11 @@ def normal_sums(
         image, *_ = rasteriser.rasterise(
             frozen, camera, moving, background, None, False, screen, threads
         )
-        norm = (image - target).square().sum(dim=0).clamp_min(1e-24).sqrt()  # [H, W]
-        held = norm.clamp_max(huber)
-        loss = (given * held * (norm - 0.5 * held)).double().sum()  # Huber's cost
+        cost, share, norm = huber_cost(image - target, huber)
+        loss = (given * cost).double().sum()
         (by_view,) = torch.autograd.grad(loss, moving)
-    generators = _hat(torch.eye(6, dtype=torch.float64, device=like.device))  # [6, 4, 4]
-    jtr = ((generators @ view.to(by_view.device).double()) * by_view.double()).sum(dim=(1, 2))
-    robust = (given * held / norm).detach()
+    jtr = twist_gradient(view.to(by_view.device).double(), by_view.double())
+    robust = (given * share).detach()
     jacobian = pixel_jacobian(
         frozen, camera, view, background, backend=backend, threads=threads
     ).double()
@@ -75,6 +73,19 @@ def normal_sums(
     numbers = torch.cat([jtj.flatten(), jtr, tail]).tolist()
     return NormalSums(numbers[:36], numbers[36:42], numbers[42], numbers[43],
                       int(numbers[44]), int(numbers[45]))  # fmt: skip
+
+
+def huber_cost(residual: Tensor, huber: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Huber's cost of residuals [..., C, H, W], its weight, and their norm, each [..., H, W]."""
+    norm = residual.square().sum(dim=-3).clamp_min(1e-24).sqrt()
+    held = norm.clamp_max(huber)
+    return held * (norm - 0.5 * held), held / norm, norm
+
+
+def twist_gradient(view: Tensor, by_view: Tensor) -> Tensor:
+    """Gradient [..., 6] by the twist of view' = exp(twist) view, from that by view [..., 4, 4]."""
+    generators = hat(torch.eye(6, dtype=view.dtype, device=view.device))  # [6, 4, 4]
+    return ((generators @ view[..., None, :, :]) * by_view[..., None, :, :]).sum(dim=(-2, -1))
 
 
 @torch.no_grad()
@@ -93,10 +104,7 @@ def pixel_jacobian(
     """
     exact = view.to(gaussians.means.device).double()
     centre, radius = _extent(gaussians, exact)
-    steps = _steps(camera, centre, radius)  # [6]
-    about = to_centre(centre)
-    twists = torch.cat([torch.diag(steps), -torch.diag(steps)])  # [12, 6] about the centre
-    views = torch.linalg.matrix_exp(_hat(twists @ about.inverse().T)) @ exact
+    views, steps, about = perturbed(camera, exact, centre, radius)
     images = render_batch(
         gaussians, camera, views, background, backend=backend, threads=threads, at_once=12
     ).images
@@ -104,13 +112,31 @@ def pixel_jacobian(
     return torch.einsum("ji,jchw->ichw", about.to(images), about_centre)
 
 
+def perturbed(
+    camera: Camera,
+    view: Tensor,  # [..., 4, 4] float64
+    centre: Tensor,  # [..., 3] of the object, camera frame
+    radius: Tensor,  # [...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Views [..., 12, 4, 4] for central differences: six motions about the centre, and back.
+
+    Also their sizes [..., 6], and the matrix [..., 6, 6] that takes a twist in the camera's frame
+    to these motions.
+    """
+    steps, about = _steps(camera, centre, radius), to_centre(centre)
+    motions = torch.diag_embed(steps)
+    twists = torch.cat([motions, -motions], dim=-2) @ about.inverse().mT  # [..., 12, 6]
+    return torch.linalg.matrix_exp(hat(twists)) @ view[..., None, :, :], steps, about
+
+
 def to_centre(centre: Tensor) -> Tensor:
-    """[6, 6] takes a twist in the camera's frame to the same motion about `centre` [3].
+    """[..., 6, 6] takes a twist in the camera's frame to the same motion about `centre` [..., 3].
 
     The adjoint of a translation: omega' = omega, v' = v + omega x centre.
     """
-    matrix = torch.eye(6, dtype=centre.dtype, device=centre.device)
-    matrix[3:, :3] = -_cross(centre)
+    eye = torch.eye(6, dtype=centre.dtype, device=centre.device)
+    matrix = eye.expand(*centre.shape[:-1], 6, 6).clone()
+    matrix[..., 3:, :3] = -_cross(centre)
     return matrix
 
 
@@ -123,13 +149,14 @@ def _extent(gaussians: Gaussians, view: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _steps(camera: Camera, centre: Tensor, radius: Tensor) -> Tensor:
-    """Sizes of the six perturbations (radians, world units) that move pixels by about STEP."""
+    """Sizes [..., 6] of the motions (radians, world units) that move pixels by about STEP."""
     focal = 0.5 * (camera.fx + camera.fy)
-    distance = centre[2].clamp_min(1e-3)
+    distance = centre[..., 2].clamp_min(1e-3)
     shift = STEP * distance / focal
     ratio = distance / radius.clamp_min(1e-6)  # along the axis, only the rim moves
     turn = shift / radius.clamp_min(1e-6)
-    return torch.stack([turn, turn, turn, shift, shift, shift * ratio.clamp_min(1.0)])
+    away = shift * ratio.clamp_min(1.0)
+    return torch.stack([turn, turn, turn, shift, shift, away], dim=-1)
 
 
 def _cross(vectors: Tensor) -> Tensor:
@@ -140,7 +167,7 @@ def _cross(vectors: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).reshape(*vectors.shape[:-1], 3, 3)
 
 
-def _hat(twists: Tensor) -> Tensor:
+def hat(twists: Tensor) -> Tensor:
     """Twists (omega, v) [..., 6] as 4 x 4 generators."""
     matrices = torch.zeros(*twists.shape[:-1], 4, 4, dtype=twists.dtype, device=twists.device)
     matrices[..., :3, :3] = _cross(twists[..., :3])

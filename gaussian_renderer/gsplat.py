@@ -16,8 +16,9 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 
-from .reference import LOW_PASS, NEAR
+from .reference import ALPHA_MIN, LOW_PASS, NEAR
 from .spherical_harmonics import sh_colours
+from .variants import Variants
 
 TILE = 16  # pixels; the size that gsplat is tested with
 
@@ -70,26 +71,43 @@ def rasterise_views(
     camera: Camera,  # intrinsics and size
     views: Tensor,  # [B, 4, 4] object to camera
     background: Tensor,  # [C]
-    colours: Tensor | None = None,  # [N, C]
+    colours: Tensor | None = None,  # [N, C], or [B, N, C] for each view its own
     with_depth: bool = False,
     *,
     screen: Tensor | None = None,  # [N, 2] offsets of the projected means, the same in all views
     absgrad: bool = False,
+    variants: Variants | None = None,  # what differs from one view to another
+    owners: Tensor | None = None,  # [B] int64, the variant that each view shows
 ) -> Splats:
-    """Renders the Gaussians through B views at once; gradients flow to all inputs."""
+    """Renders the Gaussians through B views at once; gradients flow to all inputs.
+
+    Variants share one projection: gsplat 1.5.3 takes leading dimensions for objects of their own,
+    but in packed mode it bounds all of them by the first one's opacities (its pull request 772),
+    and its backward pass mixes the view gradients of neighbouring objects (1059).
+    """
     gsplat = _package()
     batch = views.shape[0]
     intrinsics = camera.intrinsics.to(views).expand(batch, 3, 3)
-    opacities = gaussians.opacities
-    _, view_ids, ids, radii, centres, depths, conics, _ = gsplat.fully_fused_projection(
+    shared = gaussians.opacities if variants is None else None  # only bounds the splats
+    _, view_ids, ids, *splats, _ = gsplat.fully_fused_projection(
         gaussians.means, None, gaussians.quaternions, gaussians.scales, views, intrinsics,
         camera.width, camera.height, eps2d=LOW_PASS, near_plane=NEAR, radius_clip=0.0,
-        packed=True, opacities=opacities,
+        packed=True, opacities=shared,
     )  # fmt: skip
+    if shared is not None:
+        opacities = shared[ids]
+    else:
+        assert variants is not None
+        assert owners is not None
+        opacities = variants.opacities[owners[view_ids], ids]
+        drawn_ids = (opacities >= ALPHA_MIN).nonzero().squeeze(1)
+        view_ids, ids, opacities = view_ids[drawn_ids], ids[drawn_ids], opacities[drawn_ids]
+        splats = [part[drawn_ids] for part in splats]
+    radii, centres, depths, conics = splats
     rows, columns = view_ids.long(), ids.long()
     if screen is not None:
         centres = centres + screen[columns]
-    channels = _channels(gaussians, views, colours, rows, columns)
+    channels = _channels(gaussians, views, colours, rows, columns, variants, owners)
     count = background.shape[0]
     if with_depth:
         channels = torch.cat([channels, depths[:, None]], dim=1)
@@ -100,7 +118,7 @@ def rasterise_views(
     )  # fmt: skip
     starts = gsplat.isect_offset_encode(intersections, batch, *tiles)
     blended, alphas = gsplat.rasterize_to_pixels(
-        centres, conics, channels, opacities[columns], camera.width, camera.height, TILE,
+        centres, conics, channels, opacities, camera.width, camera.height, TILE,
         starts.reshape(batch, tiles[1], tiles[0]), order, packed=True, absgrad=absgrad,
     )  # fmt: skip
     alphas = alphas[..., 0]  # [B, H, W]
@@ -113,12 +131,22 @@ def rasterise_views(
 
 
 def _channels(
-    gaussians: Gaussians, views: Tensor, colours: Tensor | None, rows: Tensor, columns: Tensor
+    gaussians: Gaussians,
+    views: Tensor,
+    colours: Tensor | None,
+    rows: Tensor,
+    columns: Tensor,
+    variants: Variants | None,
+    owners: Tensor | None,
 ) -> Tensor:
     """Channels of the drawn (view, Gaussian) pairs, [V, C]."""
     if colours is not None:
-        return colours[columns]
+        return colours[columns] if colours.dim() == 2 else colours[rows, columns]
     rotations, translations = views[:, :3, :3], views[:, :3, 3]
     points = gaussians.means @ rotations.transpose(1, 2) + translations[:, None]  # [B, N, 3]
     directions = torch.nn.functional.normalize(points @ rotations, dim=-1)  # object's frame
-    return sh_colours(gaussians.sh[columns], directions[rows, columns])
+    sh = gaussians.sh[columns]
+    if variants is not None and variants.sh_constant is not None and owners is not None:
+        constant = variants.sh_constant[owners[rows], columns]
+        sh = torch.cat([constant[:, None], sh[:, 1:]], dim=1)
+    return sh_colours(sh, directions[rows, columns])

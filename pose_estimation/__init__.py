@@ -7,7 +7,7 @@ from .gallery import Gallery, build_gallery, load_gallery, save_gallery
 from .hypotheses import Hypothesis
 from .matchers import Matcher, MatcherName, Selection, select_matcher
 from .pose_check import PoseCheck, fit_pose_check
-from .refine import estimate_pose
+from .refine import estimate_pose, estimate_poses
 from .settings import PAPER, PoseEstimate, PoseSettings
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "calibrate_pose_check",
     "camera_centres",
     "estimate_pose",
+    "estimate_poses",
     "fit_pose_check",
     "load_gallery",
     "rotation_error",

@@ -68,11 +68,15 @@ class Problem:
             self._levels[shrink] = level_of(self._camera, self._image, shrink)
         return self._levels[shrink]
 
+    def huber(self, plan: Plan) -> float:
+        """Colour residual from which on a pixel counts linearly."""
+        return self.settings.huber * (_WIDER if plan.shrink >= LOW else 1.0)
+
     def descend(self, candidate: Candidate, plan: Plan, visible: ObjectRenderer) -> Descent:
         """Levenberg-Marquardt from a candidate, which is moved to where it ends."""
         level = self.level(plan.shrink)
         model = at_level(visible, level, candidate.world_to_camera)
-        huber = self.settings.huber * (_WIDER if plan.shrink >= LOW else 1.0)
+        huber = self.huber(plan)
         descent = levenberg_marquardt(
             lambda pose: pose_normal_equations(
                 model.gaussians,
@@ -89,9 +93,13 @@ class Problem:
             evaluations=plan.evaluations,
             tolerance=plan.tolerance,
         )
+        self.record(candidate, descent)
+        return descent
+
+    def record(self, candidate: Candidate, descent: Descent) -> None:
+        """Moves a candidate to where a descent from it ended."""
         self.steps += descent.evaluations
         candidate.world_to_camera, candidate.loss = descent.world_to_camera, descent.loss
-        return descent
 
     def visible_from(
         self, candidate: Candidate, appearance: Appearance | None = None

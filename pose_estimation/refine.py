@@ -1,44 +1,20 @@
-"""From coarse hypotheses to one pose: which stages run, in what order, and when they stop."""
+"""From coarse hypotheses to poses: of one query, or of many whose descents go in lock step."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from gaussian_renderer import photometric_loss
 from scene import Camera, Gaussians, InputError
 
-from .adam import refine_screw
 from .appearance import Appearance
-from .evidence import gather_evidence
 from .hypotheses import Hypothesis
-from .pose_check import DOUBTFUL, PoseCheck
-from .problem import LOW, Candidate, Plan, Problem
+from .lm import Descent
+from .pose_check import PoseCheck
+from .problem import Problem
 from .settings import PoseEstimate, PoseSettings
-
-_KEPT = 8  # hypotheses that are refined, of those that the matcher gives
-_RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
-_SETTLED = 4  # candidates, at most, that go on then
-_SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
-_SETTLE = Plan(LOW, 16, 2e-3)  # from those that are left
-_FINISH = Plan(1, 6, 1e-4)  # the best one
-_SECOND_TRIES = 2  # hypotheses from which Adam is tried where that did not do
-_ADAM_FIRST, _ADAM_THEN = 12, 28  # steps from each of them, and from the better one
-_PROGRESS = 0.9  # of its start: the loss after the first steps that lets the others follow
-_ADAM_RATE, _ADAM_SHARE = 0.02, 0.1  # at first; at the end, as a share of that
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """Where a whole refinement ended."""
-
-    candidate: Candidate
-    loss: float
-    evidence: dict[str, float]
-    covariance: Tensor | None
-    history: tuple[float, ...]
+from .stages import PLANS, Outcome, Request, Stages, by_levels, by_screw
+from .together import descend_together
 
 
 def estimate_pose(
@@ -60,6 +36,101 @@ def estimate_pose(
     Raises InputError when there is no hypothesis or the image does not have the camera's size.
     """
     settings = settings or PoseSettings()
+    _check_query(camera, image, hypotheses)
+    began = time.perf_counter()
+    problem = Problem(gaussians, camera, image, background, settings)
+    if settings.method == "adam":
+        outcome = by_screw(problem, hypotheses)
+    else:
+        outcome = _alone(by_levels(problem, hypotheses, check, appearance))
+    return _estimate(problem, outcome, check, time.perf_counter() - began)
+
+
+def estimate_poses(
+    gaussians: Gaussians,
+    camera: Camera,  # lens and size of all queries
+    images: Sequence[Tensor],  # B of [3, H, W] in 0..1
+    hypotheses: Sequence[Sequence[Hypothesis]],  # of each of them
+    background: Tensor,  # [3]
+    settings: PoseSettings | None = None,
+    check: PoseCheck | None = None,
+    appearance: Appearance | None = None,
+) -> list[PoseEstimate]:
+    """`estimate_pose` for B queries of one object, their descents in lock step.
+
+    Made for backends that render many views in a call. Every query goes through the stages that it
+    would go through alone, and ends at the same pose up to rounding; Adam's second tries run one
+    after the other, as does the method "adam". `seconds` are those of the batch, in equal shares.
+
+    Raises InputError as `estimate_pose`.
+    """
+    settings = settings or PoseSettings()
+    for image, guesses in zip(images, hypotheses, strict=True):
+        _check_query(camera, image, guesses)
+    if settings.method == "adam":
+        return [
+            estimate_pose(gaussians, camera, image, guesses, background, settings, check)
+            for image, guesses in zip(images, hypotheses, strict=True)
+        ]
+    began = time.perf_counter()
+    problems = [Problem(gaussians, camera, image, background, settings) for image in images]
+    outcomes = _in_lock_step(
+        [
+            by_levels(problem, guesses, check, appearance)
+            for problem, guesses in zip(problems, hypotheses, strict=True)
+        ]
+    )
+    share = (time.perf_counter() - began) / max(1, len(images))
+    return [
+        _estimate(problem, outcome, check, share)
+        for problem, outcome in zip(problems, outcomes, strict=True)
+    ]
+
+
+def _alone(stages: Stages[Outcome]) -> Outcome:
+    """Runs the stages of one query, descent after descent."""
+    descents: list[Descent] | None = None
+    try:
+        while True:
+            request = next(stages) if descents is None else stages.send(descents)
+            problem, plan = request.problem, request.plan
+            descents = [
+                problem.descend(
+                    candidate, plan, problem.visible_from(candidate, request.appearance)
+                )
+                for candidate in request.candidates
+            ]
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
+def _in_lock_step(queries: Sequence[Stages[Outcome]]) -> list[Outcome]:
+    """Runs the stages of many queries; those that wait for the earliest plan go on together."""
+    outcomes: dict[int, Outcome] = {}
+    waiting: dict[int, Request] = {}
+
+    def advance(number: int, descents: list[Descent] | None) -> None:
+        stages = queries[number]
+        try:
+            waiting[number] = next(stages) if descents is None else stages.send(descents)
+        except StopIteration as end:
+            outcomes[number] = end.value
+
+    for number in range(len(queries)):
+        advance(number, None)
+    while waiting:
+        plan = min((request.plan for request in waiting.values()), key=PLANS.index)
+        numbers = [number for number, request in waiting.items() if request.plan == plan]
+        for number, descents in zip(
+            numbers, descend_together([waiting.pop(n) for n in numbers]), strict=True
+        ):
+            advance(number, descents)
+    return [outcomes[number] for number in range(len(queries))]
+
+
+def _check_query(camera: Camera, image: Tensor, hypotheses: Sequence[Hypothesis]) -> None:
+    """Raises InputError when there is no hypothesis or the image is not of the camera's size."""
     if not hypotheses:
         raise InputError("no coarse pose to start from: check that the gallery has train views")
     if tuple(image.shape) != (3, camera.height, camera.width):
@@ -67,12 +138,12 @@ def estimate_pose(
             f"the query has shape {tuple(image.shape)}, its camera wants "
             f"(3, {camera.height}, {camera.width}): resize the image"
         )
-    began = time.perf_counter()
-    problem = Problem(gaussians, camera, image, background, settings)
-    if settings.method == "adam":
-        outcome = _by_screw(problem, hypotheses)
-    else:
-        outcome = _by_levels(problem, hypotheses, check, appearance)
+
+
+def _estimate(
+    problem: Problem, outcome: Outcome, check: PoseCheck | None, seconds: float
+) -> PoseEstimate:
+    """What is told of a finished refinement."""
     return PoseEstimate(
         world_to_camera=outcome.candidate.world_to_camera,
         loss=outcome.loss,
@@ -81,119 +152,6 @@ def estimate_pose(
         pose_ok=None if check is None else check.accepts(outcome.evidence),
         covariance=outcome.covariance,
         evidence=outcome.evidence,
-        seconds={"refine": time.perf_counter() - began},
+        seconds={"refine": seconds},
         history=outcome.history,
     )
-
-
-def _by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> _Outcome:
-    """The paper's refinement: one hypothesis, full resolution, a fixed number of steps."""
-    settings = problem.settings
-    pose, losses = refine_screw(
-        problem.model,
-        problem.level(1),
-        hypotheses[0].world_to_camera,
-        problem.centre,
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        schedule=settings.schedule,
-        ssim_weight=settings.ssim_weight,
-    )
-    problem.steps += len(losses)
-    return _look(problem, Candidate(0, pose), None, losses)
-
-
-def _by_levels(
-    problem: Problem,
-    hypotheses: Sequence[Hypothesis],
-    check: PoseCheck | None,
-    appearance: Appearance | None,
-) -> _Outcome:
-    """The search at low resolution, a second try where it did not do, and the finish."""
-    best = _search(problem, hypotheses)
-    judge = check or DOUBTFUL
-    roughly = judge.at_low_resolution()
-    evidence = problem.low_evidence(best)
-    second_try = problem.settings.method == "auto"
-    if second_try and not roughly.accepts(evidence):
-        second_try, again = False, _adam(problem, hypotheses)
-        if again is not None and again.loss < best.loss:
-            best, evidence = again, problem.low_evidence(again)
-    if check is not None and roughly.rules_out(evidence):
-        return _look(problem, best, None, ())
-    outcome = _finish(problem, best, appearance)
-    if second_try and not judge.accepts(outcome.evidence):
-        again = _adam(problem, hypotheses)
-        if again is not None:
-            again_finished = _finish(problem, again, appearance)
-            outcome = min(outcome, again_finished, key=lambda found: found.loss)
-    return outcome
-
-
-def _search(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate:
-    """A few steps from every hypothesis, and from the plausible ones until they settle."""
-    candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(hypotheses[:_KEPT])]
-    if len(candidates) > 1:
-        for candidate in candidates:
-            problem.descend(candidate, _SEARCH, problem.visible_from(candidate))
-        least = min(candidate.loss for candidate in candidates)
-        candidates = [c for c in candidates if c.loss <= _RIVAL * least]
-        candidates = sorted(candidates, key=lambda candidate: candidate.loss)[:_SETTLED]
-    for candidate in candidates:
-        problem.descend(candidate, _SETTLE, problem.visible_from(candidate))
-    return min(candidates, key=lambda candidate: candidate.loss)
-
-
-def _adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Candidate | None:
-    """Adam with SSIM reaches farther than Levenberg-Marquardt, which then settles.
-
-    After the first steps only the hypothesis that fits best goes on; none of them, where the loss
-    has hardly fallen by then, as before a picture of something else.
-    """
-    tried = hypotheses[:_SECOND_TRIES]
-    candidates = [Candidate(i, h.world_to_camera) for i, h in enumerate(tried)]
-    going = []
-    for candidate in candidates:
-        losses = problem.follow_gradient(candidate, _ADAM_FIRST, _ADAM_RATE, 1.0)
-        going += [candidate] if losses[-1] < _PROGRESS * losses[0] else []
-    if not going:
-        return None
-    best = min(going, key=lambda candidate: candidate.loss)
-    problem.follow_gradient(best, _ADAM_THEN, _ADAM_RATE, _ADAM_SHARE)
-    problem.descend(best, _SETTLE, problem.visible_from(best))
-    return best
-
-
-def _finish(problem: Problem, best: Candidate, appearance: Appearance | None) -> _Outcome:
-    """One candidate at full resolution."""
-    descent = problem.descend(best, _FINISH, problem.visible_from(best, appearance))
-    return _look(problem, best, descent.jtj, descent.history)
-
-
-def _look(
-    problem: Problem, candidate: Candidate, jtj: Tensor | None, history: Sequence[float]
-) -> _Outcome:
-    """Renders the final pose once more, at full resolution, and measures how well it fits."""
-    model, level = problem.model, problem.level(1)
-    with torch.no_grad():
-        rendering = model(level.camera.at(candidate.world_to_camera))
-    loss = photometric_loss(
-        rendering.image, level.image, problem.settings.ssim_weight, model.backend,
-        model.threads,
-    )  # fmt: skip
-    evidence = gather_evidence(level.image, rendering, model.background)
-    covariance = None if jtj is None else _covariance(jtj, rendering.image - level.image)
-    return _Outcome(candidate, float(loss), evidence, covariance, tuple(history))
-
-
-def _covariance(jtj: Tensor, residual: Tensor) -> Tensor | None:
-    """Covariance [6, 6] of the twist (omega, v) in the camera frame, or None if it is singular.
-
-    First order, as if the residuals [3, H, W] of neighbouring pixels were independent; they are
-    not, so it tells which directions are weak rather than how large the error is.
-    """
-    inverted, failed = torch.linalg.inv_ex(jtj)
-    if int(failed) or not bool(torch.isfinite(inverted).all()):
-        return None
-    noise = 1.4826 * residual.abs()[residual.abs() > 0].median() if bool(residual.any()) else 0.0
-    return inverted * float(noise) ** 2

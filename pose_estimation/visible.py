@@ -17,7 +17,14 @@ def visible_only(model: ObjectRenderer, level: Level, world_to_camera: Tensor) -
     When nothing contributes, all Gaussians are kept.
     """
     _, weights = model.splat(level.camera.at(world_to_camera), level.image[:1])
-    kept = (weights > _LEAST_WEIGHT / level.shrink**2).nonzero().squeeze(1)
-    if kept.numel() == 0:
-        return model
+    kept = is_visible(weights, level).nonzero().squeeze(1)
     return replace(model, gaussians=model.gaussians.map(lambda tensor: tensor[kept]))
+
+
+def is_visible(weights: Tensor, level: Level) -> Tensor:
+    """Whether Gaussians with these sums of blending weights at a level count, [..., N] bool.
+
+    Where none of them does, all do.
+    """
+    enough = weights > _LEAST_WEIGHT / level.shrink**2
+    return enough | ~enough.any(dim=-1, keepdim=True)

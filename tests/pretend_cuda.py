@@ -8,6 +8,7 @@ made without `device`, a missing `.cpu()`. It says nothing about speed, nor abou
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,31 @@ class OnlyGpu:
                 gaussians, camera, view, background, colours, with_depth, screen, threads
             )
         return mark(result)
+
+    def rasterise_views(  # type: ignore[no-untyped-def]
+        self, gaussians, camera, views, background, colours=None, with_depth=False, *,
+        screen=None, absgrad=False, variants=None, owners=None,
+    ):  # fmt: skip
+        """Many views in a call, as the adapter to gsplat offers it."""
+        if variants is not None:
+            for tensor in (variants.visible, variants.opacity_logits, variants.sh_constant, owners):
+                assert tensor is None or on_gpu(tensor)
+        screen = torch.zeros_like(gaussians.means[:, :2]) if screen is None else screen
+        images, alphas, depths = [], [], []
+        for number, view in enumerate(views):
+            cloud = gaussians if variants is None else variants.gaussians_of(int(owners[number]))
+            own = colours[number] if colours is not None and colours.dim() == 3 else colours
+            place = screen if variants is None else torch.zeros_like(cloud.means[:, :2])
+            image, alpha, depth, _ = self.rasterise(
+                cloud, camera, view, background, own, with_depth, place, 1
+            )
+            images.append(image)
+            alphas.append(alpha)
+            depths.append(depth)
+        depth_sums = torch.stack(depths) if with_depth else None
+        return SimpleNamespace(
+            images=torch.stack(images), alphas=torch.stack(alphas), depth_sums=depth_sums
+        )
 
 
 @contextmanager

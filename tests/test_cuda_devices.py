@@ -12,7 +12,7 @@ from pretend_cuda import PretendCuda, on_gpu, pretended_gpu
 from detect import DetectConfig, detect
 from gaussian_renderer import cuda_pose, graphdeco
 from pipeline import optimise
-from pose_estimation import build_gallery, refine, select_matcher, templates
+from pose_estimation import build_gallery, select_matcher, stages, templates
 from pose_estimation.matchers import loftr, xfeat
 from scene import Camera, Gaussians
 from train import TrainConfig, train
@@ -43,8 +43,8 @@ def test_training_and_detection_keep_to_their_device(
         optimise, "start_gaussians", lambda *a, **k: start(*a, **k).map(lambda t: t[::8].clone())
     )
     monkeypatch.setattr(templates, "_DIRECTIONS", 40, raising=False)
-    monkeypatch.setattr(refine, "_ADAM_FIRST", 2, raising=False)
-    monkeypatch.setattr(refine, "_ADAM_THEN", 2, raising=False)
+    monkeypatch.setattr(stages, "_ADAM_FIRST", 2)
+    monkeypatch.setattr(stages, "_ADAM_THEN", 2)
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(BRICK_DOG / "test" / "Burrs" / "0.png", images)

@@ -17,7 +17,7 @@ def exact_jacobian(gaussians: Gaussians, view: Tensor) -> Tensor:
     screen = torch.zeros(len(gaussians), 2, dtype=torch.float64)
 
     def image(twist: Tensor) -> Tensor:
-        moved = torch.linalg.matrix_exp(cuda_pose._hat(twist)) @ view
+        moved = torch.linalg.matrix_exp(cuda_pose.hat(twist)) @ view
         return reference.rasterise(
             gaussians, CAMERA, moved, BACKGROUND, None, False, screen, 1
         )[0]  # fmt: skip
@@ -115,7 +115,7 @@ def test_twist_about_the_centre_moves_points_the_same_way() -> None:
 
 def test_levenberg_marquardt_ends_where_exact_equations_end() -> None:
     gaussians, truth, camera = cloud(), view_at(25), CAMERA.resized(23, 19)
-    generator = cuda_pose._hat(torch.tensor([0.02, -0.03, 0.01, 0.05, 0.02, -0.04]).double())
+    generator = cuda_pose.hat(torch.tensor([0.02, -0.03, 0.01, 0.05, 0.02, -0.04]).double())
     start = torch.linalg.matrix_exp(generator) @ truth
     screen = torch.zeros(len(gaussians), 2, dtype=torch.float64)
     target = reference.rasterise(gaussians, camera, truth, BACKGROUND, None, False, screen, 1)[0]

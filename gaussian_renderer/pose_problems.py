@@ -1,0 +1,123 @@
+"""Normal equations of many poses of one object, each before a picture of its own, in few calls."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scene import Camera
+
+from .backends import available_backends, select_backend
+from .cuda_pose import huber_cost, perturbed, twist_gradient
+from .normal_equations import NormalEquations, pose_normal_equations
+from .variants import Variants
+
+_PIXELS_AT_ONCE = 2**24  # of all perturbed renders in one call; bounds the memory
+_VIEWS_AT_ONCE = 240  # beyond that, a call has work enough for any GPU
+_PERTURBED = 12  # renders that one J^T W J takes
+
+
+class PoseProblems:
+    """B problems; the pictures and what is seen of the object stay, poses are asked for.
+
+    On a backend that renders many views in a call, the gradients of all problems come exactly from
+    one backward pass of the summed robust costs, J^T W J from 12 perturbed renders each, and the
+    device is waited for once, at the end (the renderer's own waits apart). On the others, each is
+    `pose_normal_equations`, one after the other.
+    """
+
+    def __init__(
+        self,
+        variants: Variants,  # B of them
+        camera: Camera,  # lens and size of all pictures
+        targets: Tensor,  # [B, 3, H, W]
+        background: Tensor,  # [3]
+        *,
+        huber: float = 0.1,
+        backend: str = "auto",
+        threads: int = 1,
+    ) -> None:
+        device = variants.gaussians.means.device
+        rasteriser: Any = select_backend(backend, device)
+        self._name = available_backends(device)[0] if backend == "auto" else backend
+        self._rasterise = getattr(rasteriser, "rasterise_views", None)
+        self._variants, self._camera, self._targets = variants, camera, targets
+        self._background, self._huber, self._threads = background, huber, threads
+        if self._rasterise is None:
+            self._clouds = [variants.gaussians_of(number) for number in range(len(variants))]
+        else:
+            self._middles, self._radii = variants.extents()
+
+    def __call__(self, numbers: Sequence[int], poses: Tensor) -> list[NormalEquations]:
+        """The equations of some of the problems at world_to_camera [K, 4, 4], in that order."""
+        if self._rasterise is None:
+            return [self._alone(number, pose) for number, pose in zip(numbers, poses, strict=True)]
+        like = self._targets
+        which = torch.tensor(list(numbers)).to(like.device)
+        views = poses.to(like.device, torch.float64)
+        pixels = self._camera.width * self._camera.height
+        most = min(_VIEWS_AT_ONCE, _PIXELS_AT_ONCE // pixels) // _PERTURBED
+        parts = [
+            self._together(*chunk)
+            for chunk in zip(which.split(max(1, most)), views.split(max(1, most)), strict=True)
+        ]
+        return [_unpack(row) for row in torch.cat(parts).cpu()]
+
+    def _alone(self, number: int, pose: Tensor) -> NormalEquations:
+        return pose_normal_equations(
+            self._clouds[number], self._camera.at(pose), self._targets[number], self._background,
+            huber=self._huber, backend=self._name, threads=self._threads,
+        )  # fmt: skip
+
+    def _together(self, which: Tensor, views: Tensor) -> Tensor:
+        """One row of 46 numbers for each of K problems, float64, on the device."""
+        by_view, loss, share, norm = self._gradient(which, views)
+        jtj = self._curvature(which, views, share)
+        jtr = twist_gradient(views, by_view.double())
+        counts = [
+            share.double().sum(dim=(1, 2)),
+            (norm <= self._huber).sum(dim=(1, 2)).double(),
+            torch.full_like(loss, norm[0].numel()),
+        ]
+        return torch.cat([jtj.flatten(1), jtr, torch.stack([loss, *counts], dim=1)], dim=1)
+
+    def _gradient(self, which: Tensor, views: Tensor) -> tuple[Tensor, ...]:
+        """d loss / d view, loss, Huber's weights and norms of the residuals."""
+        moving = views.to(self._targets).requires_grad_(True)
+        with torch.enable_grad():
+            images = self._render(which, moving)
+            cost, share, norm = huber_cost(images - self._targets[which], self._huber)
+            losses = cost.double().sum(dim=(1, 2))
+            (by_view,) = torch.autograd.grad(losses.sum(), moving)
+        return by_view, losses.detach(), share.detach(), norm.detach()
+
+    @torch.no_grad()
+    def _curvature(self, which: Tensor, views: Tensor, share: Tensor) -> Tensor:
+        """J^T W J of the twist in the camera's frame, [K, 6, 6] float64."""
+        middles, radii = self._middles[which], self._radii[which]
+        centres = (views[:, :3, :3] @ middles[..., None])[..., 0] + views[:, :3, 3]
+        moved, steps, about = perturbed(self._camera, views, centres, radii)
+        owners = which.repeat_interleave(_PERTURBED)
+        images = self._render(owners, moved.flatten(0, 1).to(self._targets))
+        images = images.unflatten(0, (-1, 2, 6))
+        slopes = (images[:, 0] - images[:, 1]).double() / (2 * steps)[..., None, None, None]
+        weighted = (slopes * share[:, None, None]).flatten(2)  # [K, 6, 3 H W]
+        return about.mT @ (weighted @ slopes.flatten(2).mT) @ about
+
+    def _render(self, owners: Tensor, views: Tensor) -> Tensor:
+        """Images [V, 3, H, W] of the variants `owners` [V] through `views` [V, 4, 4]."""
+        assert self._rasterise is not None
+        images: Tensor = self._rasterise(
+            self._variants.gaussians, self._camera, views, self._background,
+            variants=self._variants, owners=owners,
+        ).images  # fmt: skip
+        return images
+
+
+def _unpack(row: Tensor) -> NormalEquations:
+    """The numbers of one problem."""
+    loss, weight, inliers, pixels = row[42:].tolist()
+    return NormalEquations(
+        row[:36].reshape(6, 6), row[36:42], loss, weight, int(inliers), int(pixels)
+    )
