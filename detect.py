@@ -8,6 +8,7 @@ Writes results.json, results.csv, maps/, overlays/ and report.html.
 """
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ import tyro
 from tqdm import tqdm
 
 from gaussian_renderer.backends import choose_device
+from gaussian_renderer.batch import renders_many
 from pipeline.command_line import run
-from pipeline.inspector import Inspection
+from pipeline.inspector import Inspection, Inspector
 from pipeline.model_folder import ModelFolder, provenance
 from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.outputs import OutputFolder
@@ -28,6 +30,8 @@ from pipeline.results import Results
 from pipeline.threads import use_threads
 from pose_estimation import PoseSettings
 from scene import Capture, InputError, Query, read_capture, read_queries, true_poses
+
+_TOGETHER = 16  # queries in one go where a call renders many views
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class DetectConfig:
     """Folder with weight files, for machines without a network."""
     false_alarm_rate: float = 0.01
     """Share of good images that may be called anomalous; sets the threshold."""
+    batch_size: int | None = None
+    """Queries whose poses are refined in one go; default: 16 with gsplat on a GPU, else 1."""
     backend: str = "auto"
     """auto, cpu, gsplat, graphdeco or reference."""
     device: str = "auto"
@@ -88,14 +94,16 @@ def detect(config: DetectConfig) -> Detections:
     threshold = model.threshold(config.false_alarm_rate)
     output = OutputFolder(_output_root(config), model.display_scale)
     results = Results(threshold, true_poses(capture) if capture else {}, model.calibration)
-    for query in tqdm(queries, unit="image", file=sys.stderr):
-        try:
-            found = model.inspector.inspect(query.image_path)
-            _keep(query, found, model, results, output)
-        except InputError as error:
-            results.add_failure(query, str(error))
-            tqdm.write(f"error: {error}", file=sys.stderr)
-    document = results.document(_settings(config, parts, remarks))
+    size = config.batch_size or (_TOGETHER if renders_many(config.backend, device) else 1)
+    with tqdm(total=len(queries), unit="image", file=sys.stderr) as bar:
+        for query, found in _inspections(model.inspector, queries, size):
+            if isinstance(found, InputError):
+                results.add_failure(query, str(found))
+                bar.write(f"error: {found}", file=sys.stderr)
+            else:
+                _keep(query, found, model, results, output)
+            bar.update()
+    document = results.document(_settings(config, parts, remarks, size))
     output.write(document, results, model.name, remarks)
     _say(document["summary"], output.root)
     return Detections(output.root, document, results.failures())
@@ -103,8 +111,9 @@ def detect(config: DetectConfig) -> Detections:
 
 def _parts(config: DetectConfig, trained_preset: str) -> Parts:
     """The preset with what the user asked for in its place. Raises InputError."""
-    if config.steps < 1 or config.threads < 1:
-        raise InputError("--steps and --threads must be at least 1")
+    size = 1 if config.batch_size is None else config.batch_size
+    if min(config.steps, config.threads, size) < 1:
+        raise InputError("--steps, --threads and --batch-size must be at least 1")
     if not 0 < config.false_alarm_rate < 1:
         raise InputError(
             f"--false-alarm-rate must lie between 0 and 1, not {config.false_alarm_rate}"
@@ -132,6 +141,23 @@ def _queries(
     return capture.queries, capture
 
 
+def _inspections(
+    inspector: Inspector, queries: Sequence[Query], size: int
+) -> Iterator[tuple[Query, Inspection | InputError]]:
+    """Every query with what was found in it, or why it cannot be judged; `size` at a time."""
+    for start in range(0, len(queries), size):
+        batch = queries[start : start + size]
+        if size > 1:
+            yield from zip(
+                batch, inspector.inspect_many([q.image_path for q in batch]), strict=True
+            )
+            continue
+        try:
+            yield batch[0], inspector.inspect(batch[0].image_path)
+        except InputError as error:
+            yield batch[0], error
+
+
 def _output_root(config: DetectConfig) -> Path:
     if config.output is not None:
         return config.output
@@ -148,10 +174,10 @@ def _keep(
     results.add(query, found, map_path, regions)
 
 
-def _settings(config: DetectConfig, parts: Parts, remarks: list[str]) -> dict[str, Any]:
+def _settings(config: DetectConfig, parts: Parts, remarks: list[str], size: int) -> dict[str, Any]:
     """Everything needed to repeat the run, as JSON values."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    used = asdict(parts.preset) | {"pose": asdict(parts.pose)}
+    used = asdict(parts.preset) | {"pose": asdict(parts.pose), "batch_size": size}
     return asked | {"used": used, "remarks": remarks, **provenance()}
 
 

@@ -19,6 +19,11 @@ class RenderingBatch:
     depths: Tensor | None  # [B, H, W] alpha-weighted mean camera z, 0 where nothing was hit
 
 
+def renders_many(backend: str, device: torch.device | str) -> bool:
+    """Whether the backend renders many views in one call."""
+    return hasattr(select_backend(backend, device), "rasterise_views")
+
+
 def render_batch(
     gaussians: Gaussians,
     camera: Camera,  # intrinsics and size; its own pose is not used

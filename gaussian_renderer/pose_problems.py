@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scene import Camera
 
-from .backends import available_backends, select_backend
+from .backends import select_backend
 from .cuda_pose import huber_cost, perturbed, twist_gradient
 from .normal_equations import NormalEquations, pose_normal_equations
 from .variants import Variants
@@ -40,7 +40,7 @@ class PoseProblems:
     ) -> None:
         device = variants.gaussians.means.device
         rasteriser: Any = select_backend(backend, device)
-        self._name = available_backends(device)[0] if backend == "auto" else backend
+        self._backend = backend
         self._rasterise = getattr(rasteriser, "rasterise_views", None)
         self._variants, self._camera, self._targets = variants, camera, targets
         self._background, self._huber, self._threads = background, huber, threads
@@ -67,7 +67,7 @@ class PoseProblems:
     def _alone(self, number: int, pose: Tensor) -> NormalEquations:
         return pose_normal_equations(
             self._clouds[number], self._camera.at(pose), self._targets[number], self._background,
-            huber=self._huber, backend=self._name, threads=self._threads,
+            huber=self._huber, backend=self._backend, threads=self._threads,
         )  # fmt: skip
 
     def _together(self, which: Tensor, views: Tensor) -> Tensor:

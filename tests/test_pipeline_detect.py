@@ -94,6 +94,40 @@ def test_one_image_scores_as_in_a_batch(
     assert alone[0]["label"] is None
 
 
+def test_a_batch_judges_as_one_by_one(
+    capture: Path, model: Path, run: Detections, tmp_path: Path
+) -> None:
+    """Poses refined in lock step: the same verdicts, scores up to rounding."""
+    together = detect(DetectConfig(model, output=tmp_path / "o", batch_size=2)).results
+    assert together["settings"]["used"]["batch_size"] == 2
+    assert run.results["settings"]["used"]["batch_size"] == 1
+    for ours, alone in zip(together["images"], run.results["images"], strict=True):
+        for key in ("name", "label", "is_anomalous", "pose_ok", "map", "error"):
+            assert ours[key] == alone[key], key
+        for key in ("score", "tail_probability", "pose_loss", "rotation_error_deg"):
+            assert ours[key] == pytest.approx(alone[key], rel=1e-6, abs=1e-9), key
+        assert np.allclose(ours["world_to_camera"], alone["world_to_camera"], atol=1e-7)
+        assert set(ours["seconds"]) == set(alone["seconds"])
+    keys = ("n_images", "n_failed", "threshold", "image_auroc", "n_false_alarms")
+    assert [together["summary"][k] for k in keys] == [run.results["summary"][k] for k in keys]
+
+
+def test_a_batch_reports_its_failures_file_by_file(
+    capture: Path, model: Path, run: Detections, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(capture / "test/Burrs", folder)
+    whole = (folder / "0.png").read_bytes()
+    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    save_image(folder / "wide.png", Image.new("RGB", (64, 32), "white"))
+    done = detect(DetectConfig(model, images=folder, output=tmp_path / "o", batch_size=3))
+    by_name = {image["name"]: image for image in done.results["images"]}
+    assert by_name["0"]["score"] == pytest.approx(run.results["images"][2]["score"], rel=1e-3)
+    assert "broken.png" in by_name["broken"]["error"]
+    assert "64 x 32" in by_name["wide"]["error"]
+    assert len(done.failures) == 2
+
+
 def test_unreadable_image_is_reported_and_the_others_go_on(
     capture: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +167,7 @@ def test_no_labels_gives_null_figures(capture: Path, model: Path, tmp_path: Path
         ({"model": Path("nowhere")}, "no model folder at 'nowhere'.*train"),
         ({"images": Path("nowhere.png")}, "nowhere.png"),
         ({"steps": 0}, "--steps"),
+        ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"false_alarm_rate": 1.5}, "--false-alarm-rate must lie between 0 and 1"),
     ],
 )
