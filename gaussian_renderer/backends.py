@@ -24,7 +24,13 @@ _ON_CPU = ("cpu", "reference")
 def available_backends(device: torch.device | str = "cpu") -> list[str]:
     """Names of the backends that can run on this device, best first."""
     names = _ON_GPU if torch.device(device).type == "cuda" else _ON_CPU
-    return [name for name in names if importlib.util.find_spec(_MODULES[name][1]) is not None]
+    return [name for name in names if _is_installed(_MODULES[name][1])]
+
+
+@functools.cache
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported; looking for it takes as long as a small render call."""
+    return importlib.util.find_spec(package) is not None
 
 
 @functools.cache
