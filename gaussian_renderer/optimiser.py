@@ -1,5 +1,6 @@
 """Adam over the parameters of a cloud whose rows come and go."""
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -82,6 +83,24 @@ class GaussianAdam:
         for name in reset:
             getattr(self.first, name).zero_()
             getattr(self.second, name).zero_()
+
+
+@torch.no_grad()
+def shrink_view_dependence(
+    gaussians: Gaussians,
+    amount: float,  # sum over steps of learning rate x weight decay
+) -> None:
+    """Decoupled weight decay (Loshchilov & Hutter 2019) of the higher SH coefficients, in place.
+
+    Few views leave them undetermined, and they would learn noise. Degree l shrinks by
+    exp(-amount l (l + 1) / 6): in proportion to the Laplacian's eigenvalue, so that the colour
+    stays smooth over the sphere of viewing directions. 1 / 6 makes degree 2 the unit.
+    """
+    if amount == 0.0 or gaussians.sh.shape[1] == 1:
+        return
+    degrees = [math.isqrt(place) for place in range(gaussians.sh.shape[1])]
+    factors = [math.exp(-amount * degree * (degree + 1) / 6.0) for degree in degrees]
+    gaussians.sh.mul_(gaussians.sh.new_tensor(factors)[None, :, None])
 
 
 def _has_kernel(tensor: Tensor) -> bool:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gaussian_renderer import photometric_loss, render
 from gaussian_renderer.contribution import largest_contribution
 from gaussian_renderer.object_renderer import ObjectRenderer
-from gaussian_renderer.optimiser import GaussianAdam, LearningRates
+from gaussian_renderer.optimiser import GaussianAdam, LearningRates, shrink_view_dependence
 from scene import (
     Capture,
     Gaussians,
@@ -32,6 +32,7 @@ from .start import growth_policy, start_gaussians, starting_hull
 
 _REPORT_EVERY = 20  # iterations between two updates of the progress bar
 _LOG_EVERY = 100  # iterations between two lines of metrics.jsonl
+_SHRINK_EVERY = 10  # iterations between two shrinkings of the view-dependent colour
 _WHITE = 0.98  # a background brighter than this is white for the opacity reset of 3DGS
 
 
@@ -88,6 +89,9 @@ def optimise(
             target = targets[number].float().div_(255)
             rates = _rates(run.preset, extent, iteration)
             image, loss = _step(run, state, run.views[number], target, background, rates)
+            if iteration % _SHRINK_EVERY == 0:
+                decay = run.preset.colour_decay(len(run.views))
+                shrink_view_dependence(state.gaussians, _SHRINK_EVERY * rates.sh_rest * decay)
             _grow(run, state, policy, iteration)
             state.iteration = iteration
             if iteration % _REPORT_EVERY == 0 or iteration == total:

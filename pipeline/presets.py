@@ -5,6 +5,7 @@ from typing import Literal
 
 from gaussian_renderer.optimiser import LearningRates
 
+_DECAY_POWER = 1.5  # of the number of views, by trials with 32 to 189 views (docs/performance.md)
 _KEPT_OUT = 10  # views kept out of a small capture
 _LEAST_SHARE = 4  # but not more than every fourth
 
@@ -35,6 +36,11 @@ class TrainingPreset:
     smallest_contribution: float = 0.0  # pixels; at the end, Gaussians that add less go
     random_points: int = 100_000
     ssim_weight: float = 0.2
+    views_for_colour: float = 0.0  # so many views determine colours of degree 3; 0: no shrinking
+
+    def colour_decay(self, count: int) -> float:
+        """Weight decay of the view-dependent colour with so many train views."""
+        return (self.views_for_colour / count) ** _DECAY_POWER
 
     def holdout_of(self, count: int) -> int:
         """The n of `holdout_every` for so many views, smaller where views are few.
@@ -80,6 +86,7 @@ TRAINING: dict[str, TrainingPreset] = {
         growth_span=(0.1, 0.6),
         dense_share=0.003,
         smallest_contribution=0.5,
+        views_for_colour=65.0,
     ),
 }
 
