@@ -44,6 +44,7 @@ class Calibration:
     scale: float  # of the excess over `start`
     shape: float  # > 0 heavier than exponential, < 0 with an end
     share: float  # of the scores that lie beyond `start`
+    models: int = 1  # that gave the scores, each those of the views it was not fitted to
 
     def threshold(self, false_alarm_rate: float = 0.01) -> Threshold:
         """The threshold that good images pass at most at this rate.
@@ -58,15 +59,20 @@ class Calibration:
         if rank <= count:
             words = (
                 f"At most {aim} of good images are expected above it: order statistic {rank} of "
-                f"{count} held-out scores, whatever their distribution."
+                f"{count} held-out scores{self._origin}, whatever their distribution."
             )
             return Threshold(self.scores[rank - 1], false_alarm_rate, True, words)
         words = (
             f"{count} held-out views cannot promise {aim} false alarms (the least they can is "
-            f"{least}): the threshold is an estimate from the fitted tail of their scores."
+            f"{least}): the threshold is an estimate from the fitted tail of their scores"
+            f"{self._origin}."
         )
         estimate = max(self._quantile(false_alarm_rate), self.scores[-1])
         return Threshold(estimate, false_alarm_rate, False, words)
+
+    @property
+    def _origin(self) -> str:
+        return "" if self.models == 1 else f" (of {self.models} models, none fitted to its views)"
 
     def tail_probability(self, scores: ArrayLike) -> NDArray[np.float64]:
         """How likely a good image scores at least so high; never rises with the score.
@@ -100,7 +106,8 @@ class Calibration:
         try:
             scores = tuple(float(score) for score in values["scores"])
             names = ("start", "scale", "shape", "share")
-            return cls(scores, *(float(values[name]) for name in names))
+            start, scale, shape, share = (float(values[name]) for name in names)
+            return cls(scores, start, scale, shape, share, int(values.get("models", 1)))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"the calibration is incomplete or damaged ({error!r}): calibrate again"
@@ -109,6 +116,7 @@ class Calibration:
 
 def calibrate(
     scores: Sequence[float],  # of good images that the model was not fitted to
+    models: int = 1,  # that gave them
 ) -> Calibration:
     """Describes the scores of good images.
 
@@ -128,7 +136,8 @@ def calibrate(
     beyond = max(2, round(TAIL_SHARE * values.size))
     start = 0.5 * (logs[-beyond - 1] + logs[-beyond])
     shape, scale = _fit_tail(logs[-beyond:] - start)
-    return Calibration(tuple(values.tolist()), float(start), scale, shape, beyond / values.size)
+    share = beyond / values.size
+    return Calibration(tuple(values.tolist()), float(start), scale, shape, share, models)
 
 
 def _fit_tail(excesses: NDArray) -> tuple[float, float]:

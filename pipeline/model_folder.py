@@ -95,7 +95,8 @@ class ModelFolder:
             self.gallery_path, self.calibration_path, self.memory_path, self.root / "cameras.json",
         ):  # fmt: skip
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.root / "point_cloud", ignore_errors=True)
+        for inner in ("point_cloud", "folds"):
+            shutil.rmtree(self.root / inner, ignore_errors=True)
 
     @contextlib.contextmanager
     def metrics(self, iteration: int) -> Iterator[Callable[[dict[str, Any]], None]]:

@@ -70,16 +70,21 @@ def subset_views(views: Sequence[View], fraction: float, seed: int) -> tuple[Vie
 def split_holdout(
     views: Sequence[View],
     every: int = 10,
+    first: int | None = None,
 ) -> tuple[tuple[View, ...], tuple[View, ...]]:
     """(train, held out): every `every`-th view is held out, none when there are fewer than that.
 
-    The held-out views sit in the middle of each group of `every`, so the first and last stay.
+    `first` (0 to every - 1) is the number of the first of them; by default they sit in the middle
+    of each group of `every`, so the first and last views stay.
 
     Raises:
-        ValueError: `every` is below 2.
+        ValueError: `every` is below 2, or `first` not in its range.
     """
     if every < 2:
         raise ValueError(f"every must be at least 2, not {every}")
-    is_held = [i % every == every // 2 and len(views) >= every for i in range(len(views))]
+    first = every // 2 if first is None else first
+    if not 0 <= first < every:
+        raise ValueError(f"first must lie in 0 to {every - 1}, not {first}")
+    is_held = [i % every == first and len(views) >= every for i in range(len(views))]
     train = tuple(view for view, held in zip(views, is_held, strict=True) if not held)
     return train, tuple(view for view, held in zip(views, is_held, strict=True) if held)

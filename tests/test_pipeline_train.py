@@ -207,3 +207,26 @@ def test_small_captures_keep_out_enough_to_calibrate(views: int, every: int, kep
     assert TrainConfig(source=Path("x"), holdout_every=7).with_holdout(views).holdout_every == 7
     paper = TrainConfig(source=Path("x"), preset="paper").with_holdout(views)
     assert paper.holdout_every == 0
+
+
+def test_folds_put_the_threshold_on_all_views_and_resume(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ModelFolder(train(small(capture, tmp_path / "model", iterations=20)))
+    alone = json.loads(model.calibration_path.read_text())
+    first = small(capture, tmp_path / "model" / "folds" / "0", iterations=20)
+    train(replace(first, holdout_every=3, holdout_first=0))
+    train(small(capture, tmp_path / "model", iterations=20, folds=3))
+    pooled = json.loads(model.calibration_path.read_text())
+    assert "folds/0 is already trained" in capsys.readouterr().out
+    assert pooled["scores"]["models"] == 3
+    assert len(alone["scores"]["scores"]) <= 6 < len(pooled["scores"]["scores"]) <= 24
+    assert {k: v for k, v in pooled.items() if k != "scores"} == {
+        k: v for k, v in alone.items() if k != "scores"
+    }
+    assert not (tmp_path / "model" / "folds").exists()
+    stamp = model.calibration_path.stat().st_mtime_ns
+    train(small(capture, tmp_path / "model", iterations=20, folds=3))
+    assert model.calibration_path.stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="can be split into 2 to 4 folds"):
+        train(small(capture, tmp_path / "model", iterations=20, folds=5))

@@ -24,6 +24,14 @@ def test_holdout() -> None:
         split_holdout(VIEWS, every=1)
 
 
+def test_folds_hold_every_view_out_once() -> None:
+    folds = [split_holdout(VIEWS, every=5, first=first) for first in range(5)]
+    assert sorted(int(name) for _, held in folds for name in names(held)) == list(range(21))
+    assert all(len(train) + len(held) == 21 for train, held in folds)
+    with pytest.raises(ValueError, match="first must lie in 0 to 4"):
+        split_holdout(VIEWS, every=5, first=5)
+
+
 def test_subset() -> None:
     some = subset_views(VIEWS, 0.4, seed=3)
     assert len(some) == 8
