@@ -24,6 +24,7 @@ from pipeline.inspector import Inspection, Inspector
 from pipeline.model_folder import ModelFolder, provenance
 from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.outputs import OutputFolder
+from pipeline.precision import learnt_parts, settle_precision
 from pipeline.presets import DETECTION
 from pipeline.regions import placed_regions
 from pipeline.results import Results
@@ -60,6 +61,8 @@ class DetectConfig:
     """Share of good images that may be called anomalous; sets the threshold."""
     batch_size: int | None = None
     """Queries whose poses are refined in one go; default: 16 with gsplat on a GPU, else 1."""
+    precision: Literal["auto", "single", "half"] = "auto"
+    """Of EfficientNet-b4 and LoFTR; auto: half on a GPU if the first queries score the same."""
     backend: str = "auto"
     """auto, cpu, gsplat, graphdeco or reference."""
     device: str = "auto"
@@ -89,7 +92,11 @@ def detect(config: DetectConfig) -> Detections:
     model = open_model(folder, parts, device)
     use_threads(config.threads, config.backend, model.inspector.matcher.name, model.features)
     queries, capture = _queries(config, settings)
+    paths = [query.image_path for query in queries]
+    precision = settle_precision(model.inspector, config.precision, paths, device.type)
     remarks = [words, *model.remarks]
+    if learnt_parts(model.inspector):
+        remarks.append(f"precision {precision}")
     print(f"{model.name}: {len(queries)} images; {'; '.join(remarks)}")
     threshold = model.threshold(config.false_alarm_rate)
     output = OutputFolder(_output_root(config), model.display_scale)
@@ -103,7 +110,9 @@ def detect(config: DetectConfig) -> Detections:
             else:
                 _keep(query, found, model, results, output)
             bar.update()
-    document = results.document(_settings(config, parts, remarks, size))
+    document = results.document(
+        _settings(config, parts, remarks, {"batch_size": size, "precision": precision})
+    )
     output.write(document, results, model.name, remarks)
     _say(document["summary"], output.root)
     return Detections(output.root, document, results.failures())
@@ -174,10 +183,12 @@ def _keep(
     results.add(query, found, map_path, regions)
 
 
-def _settings(config: DetectConfig, parts: Parts, remarks: list[str], size: int) -> dict[str, Any]:
+def _settings(
+    config: DetectConfig, parts: Parts, remarks: list[str], found: dict[str, Any]
+) -> dict[str, Any]:
     """Everything needed to repeat the run, as JSON values."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    used = asdict(parts.preset) | {"pose": asdict(parts.pose), "batch_size": size}
+    used = asdict(parts.preset) | {"pose": asdict(parts.pose), **found}
     return asked | {"used": used, "remarks": remarks, **provenance()}
 
 

@@ -24,6 +24,7 @@ class EfficientNetFeatures:
 
     name = "efficientnet_b4"
     sigma = 4.0  # pixels at 224 x 224, blur of the map
+    half = False  # the network computes in 16 bits (bfloat16 on a CPU); sums stay in 32
 
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         self.network = network.eval().requires_grad_(False).to(device)
@@ -41,12 +42,13 @@ class EfficientNetFeatures:
     def levels(self, normalised: Tensor) -> list[Tensor]:
         """Outputs of BLOCKS for normalised images [B, 3, 224, 224], finest first."""
         network: Any = self.network
-        features = network._swish(network._bn0(network._conv_stem(normalised)))
         levels = []
-        for index, block in enumerate(network._blocks[: BLOCKS[-1] + 1]):
-            features = block(features)
-            if index in BLOCKS:
-                levels.append(features)
+        with torch.autocast(normalised.device.type, enabled=self.half):
+            features = network._swish(network._bn0(network._conv_stem(normalised)))
+            for index, block in enumerate(network._blocks[: BLOCKS[-1] + 1]):
+                features = block(features)
+                if index in BLOCKS:
+                    levels.append(features.float())
         return levels
 
     @torch.inference_mode()

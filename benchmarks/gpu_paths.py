@@ -14,10 +14,10 @@ from gaussian_renderer.backends import select_backend
 from gaussian_renderer.batch import render_batch
 from gaussian_renderer.losses import photometric_loss
 from gaussian_renderer.normal_equations import pose_normal_equations
+from pipeline.precision import SAME_TO
 from scene import Camera, load_ply
 
 Result = dict[str, Any]
-_SAME_TO = 5e-4  # relative: scores that agree to three digits
 
 
 def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
@@ -75,13 +75,12 @@ def half_precision(device: str = "cuda", network: Any = None) -> Result:
         query[i, :, 100 : 120 + 20 * i, 200:240] *= 0.6
 
     def scores(half: bool) -> Tensor:
-        kind = torch.float16 if device == "cuda" else torch.bfloat16
-        with torch.autocast(device, kind, enabled=half):
-            return anomaly_maps(features, query, rendering)[1].float()
+        features.half = half
+        return anomaly_maps(features, query, rendering)[1]
 
     exact, rough = scores(False), scores(True)
     moved = float(((rough - exact) / exact).abs().max())
-    result: Result = {"largest_relative_change": moved, "same_to_3_digits": moved < _SAME_TO}
+    result: Result = {"largest_relative_change": moved, "same_to_3_digits": moved < SAME_TO}
     if device == "cuda":
         times = {"single_ms": milliseconds(lambda: scores(False)),
                  "half_ms": milliseconds(lambda: scores(True))}  # fmt: skip

@@ -25,6 +25,7 @@ class LoftrMatcher:
     """
 
     name = "loftr"
+    half = False  # the transformer computes in 16 bits (bfloat16 on a CPU)
 
     def __init__(self, gallery: Gallery, model: Any, count: int = 6) -> None:
         self._gallery = gallery
@@ -66,7 +67,9 @@ class LoftrMatcher:
     def _count_batch(self, queries: Tensor, views: Tensor) -> Tensor:
         """Number of matches of B pairs of feature maps [B, C, h, w], [B]."""
         first, second = (m.flatten(2).transpose(1, 2).contiguous() for m in (queries, views))
-        first, second = self._model.loftr_coarse(first, second)
+        with torch.autocast(queries.device.type, enabled=self.half):
+            first, second = self._model.loftr_coarse(first, second)
+        first, second = first.float(), second.float()
         data: dict[str, Any] = {
             "bs": len(views),
             "hw0_c": queries.shape[2:],
