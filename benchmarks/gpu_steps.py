@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_batches import compare_batch_sizes
 from benchmarks.gpu_paths import half_precision, hot_paths, milliseconds
 from doctor import NVCC_FLAGS
 from gaussian_renderer.backends import select_backend
 from gaussian_renderer.losses import photometric_loss_reference
-from scene import Camera, Gaussians, read_capture, write_json
+from scene import Camera, Gaussians, InputError, read_capture, write_json
 from scene.neighbours import mean_squared_distances
 
 ROOT = Path(__file__).parent.parent
@@ -37,11 +38,15 @@ def build(what: str) -> Result:
     if package[-1].startswith("./") and not any(folder.glob("setup.py")):
         return {"state": f"{package[-1]} is empty: git submodule update --init --recursive"}
     flags = f"{os.environ.get('NVCC_APPEND_FLAGS', '')} {NVCC_FLAGS}".strip()
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *package],
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+         "--retries", "1", "--timeout", "10", *package],
         cwd=ROOT, env={**os.environ, "NVCC_APPEND_FLAGS": flags}, stdin=subprocess.DEVNULL,
-        check=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode != 0:
+        print(done.stdout, done.stderr)  # the log that the cause is looked for in
+        raise InputError(f"pip could not install {package[-1]} (without a network: docs/gpu.md)")
     return {"state": "installed"}
 
 
@@ -139,34 +144,47 @@ def compare_neighbours() -> Result:
     }
 
 
-def train_and_detect(backend: str, preset: str, folder: str, iterations: int | None) -> Result:
-    """Trains data/brick_dog, judges its test images, times the hot paths on the trained model."""
-    from detect import DetectConfig, detect
+def train_brick_dog(backend: str, preset: str, folder: str, iterations: int | None) -> Result:
+    """Trains data/brick_dog into a model folder."""
     from train import TrainConfig, train
 
     preset_name: Any = preset
     model = train(
         TrainConfig(
-            source=SOURCE, model=Path(folder) / f"{backend}-{preset}", preset=preset_name,
-            iterations=iterations, backend=backend, device="cuda",
+            source=SOURCE, model=Path(folder), preset=preset_name, iterations=iterations,
+            backend=backend, device="cuda",
         )
     )  # fmt: skip
     trained = json.loads((model / "config.json").read_text())
-    result: Result = {
+    return {
         "training_seconds": trained["training_seconds"],
         "n_gaussians": trained["n_gaussians"],
         "held_out_quality": trained["held_out_quality"],
-        "training_peak_mib": torch.cuda.max_memory_allocated() / 2**20,
+        "peak_mib": torch.cuda.max_memory_allocated() / 2**20,
     }
-    if preset != "default":
-        return result  # the preset `paper` needs pre-trained weights to detect
-    torch.cuda.reset_peak_memory_stats()
-    summary = detect(DetectConfig(model=model, backend=backend, device="cuda")).results["summary"]
+
+
+def detect_brick_dog(backend: str, folder: str) -> Result:
+    """Judges the test images of data/brick_dog, one by one."""
+    from detect import DetectConfig, detect
+
+    config = DetectConfig(model=Path(folder), backend=backend, device="cuda", batch_size=1)
+    summary = detect(config).results["summary"]
     keys = ("image_auroc", "pixel_auroc", "aupro", "n_images", "n_failed", "pose", "seconds")
-    result["detection"] = {key: summary.get(key) for key in keys}
-    result["detection_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    result["hot_paths"] = hot_paths(backend, model, read_capture(SOURCE).views[0].camera)
-    return result
+    result = {key: summary.get(key) for key in keys}
+    return result | {"peak_mib": torch.cuda.max_memory_allocated() / 2**20}
+
+
+def batches(backend: str, folder: str) -> Result:
+    """Queries per second in batches of several sizes, and whether they end as one by one."""
+    queries = read_capture(SOURCE).queries
+    chosen = queries[:: max(1, len(queries) // 32)][:32]
+    return compare_batch_sizes(backend, Path(folder), [query.image_path for query in chosen])
+
+
+def hot_paths_of(backend: str, folder: str) -> Result:
+    """Device times of a training step's parts, a pose step and a batch."""
+    return hot_paths(backend, Path(folder), read_capture(SOURCE).views[0].camera)
 
 
 STEPS: dict[str, Callable[..., Result]] = {
@@ -174,7 +192,10 @@ STEPS: dict[str, Callable[..., Result]] = {
     "compare": compare_backend,
     "loss": compare_loss,
     "neighbours": compare_neighbours,
-    "train": train_and_detect,
+    "train": train_brick_dog,
+    "detect": detect_brick_dog,
+    "batches": batches,
+    "hot": hot_paths_of,
     "half": half_precision,
 }
 
@@ -182,7 +203,10 @@ STEPS: dict[str, Callable[..., Result]] = {
 def main(arguments: list[str]) -> None:
     """`python -m benchmarks.gpu_steps NAME JSON_ARGUMENTS RESULT_FILE`: for gpu_check.py only."""
     name, values, target = arguments
-    result = STEPS[name](*json.loads(values))
+    try:
+        result = STEPS[name](*json.loads(values))
+    except InputError as error:
+        sys.exit(f"error: {error}")
     write_json(Path(target), result)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_check, gpu_paths, gpu_steps
+from benchmarks import gpu_check, gpu_paths, gpu_run, gpu_steps
 from benchmarks.gpu_table import table, within_limits
 from gaussian_renderer import available_backends
+from scene import InputError
 
 MACHINE = {"gpu": "GPU of the test", "capability": "8.9", "cuda": "0", "torch": "0", "commit": "0"}
 
@@ -37,14 +38,14 @@ def test_the_comparison_refuses_a_wrong_gradient() -> None:
 
 
 def test_a_step_that_fails_is_told_and_does_not_stop_the_check() -> None:
-    found = gpu_check.run_step("build", ["no such package"], 60)
+    found = gpu_run.run_step("build", ["no such package"], 60)
     assert found["error"].startswith("status 1")
     assert "no such package" in found["error"]
 
 
 def test_a_step_that_hangs_is_stopped() -> None:
     started = time.monotonic()
-    found = gpu_check.run_step("compare", ["reference", "cpu"], 0.2)
+    found = gpu_run.run_step("compare", ["reference", "cpu"], 0.2)
     assert "was stopped" in found["error"]
     assert time.monotonic() - started < 10
 
@@ -59,8 +60,8 @@ def test_without_a_gpu_nothing_is_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = gpu_check.CheckConfig(json=tmp_path / "found.json")
-    assert gpu_check.check(config) == 2
+    config = gpu_run.CheckConfig(json=tmp_path / "found.json")
+    assert gpu_run.check(config) == 2
     assert "no GPU" in capsys.readouterr().err
     assert not config.json.exists()
 
@@ -79,37 +80,88 @@ def test_a_whole_check_with_recorded_steps(
         },
         "train": {
             "training_seconds": 20.0, "held_out_quality": {"psnr": 38.0}, "n_gaussians": 9,
-            "training_peak_mib": 900.0, "hot_paths": {"forward_loss_backward_ms": ms},
-            "detection": {"image_auroc": 0.9, "seconds": {"coarse": 0.1, "total": 0.25}},
+            "peak_mib": 900.0,
         },
+        "detect": {"image_auroc": 0.9, "seconds": {"coarse": 0.1, "total": 0.25}},
+        "batches": {
+            size: {
+                "queries_per_second": 4.0 * int(size), "peak_mib": 100.0, "rotation_deg": 1e-4,
+                "mean_ms": {"coarse": 20.0, "refine": 200.0, "score": 5.0}, "position": 1e-5,
+                "relative_score": 1e-5, "other_verdicts": 0,
+            }
+            for size in ("1", "4")
+        },
+        "hot": {"forward_loss_backward_ms": ms},
     }  # fmt: skip
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "machine", lambda: dict(MACHINE))
-    monkeypatch.setattr(gpu_check, "_is_there", lambda run, config, name: name == "gsplat")
+    monkeypatch.setattr(gpu_run, "machine", lambda: dict(MACHINE))
+    monkeypatch.setattr(gpu_run, "_is_there", lambda run, config, name: name == "gsplat")
     monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
-    monkeypatch.setattr(gpu_check, "run_step", lambda name, a, s: dict(recorded[name]))
-    config = gpu_check.CheckConfig(json=tmp_path / "found.json", build=False, paper_iterations=0)
-    assert gpu_check.check(config) == 0
+    monkeypatch.setattr(gpu_run, "run_step", lambda name, a, s: dict(recorded[name]))
+    config = gpu_run.CheckConfig(json=tmp_path / "found.json", build=False, paper_iterations=0)
+    assert gpu_run.check(config) == 0
     document = json.loads(config.json.read_text())
     assert document["good"]
     assert list(document["steps"]) == [
-        "compare gsplat", "default gsplat", "loss", "half precision",
+        "compare gsplat", "default gsplat", "detect gsplat", "batches", "hot paths gsplat",
+        "loss", "half precision",
     ]  # fmt: skip
     out = capsys.readouterr().out
     assert out.strip() == table(document)
     assert "| gsplat | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | ok |" in out
     assert "| default gsplat | 20.0 | 38.00 | 900 | 0.100, -, - | 4.0 | 0.9000 |" in out
+    assert "| 4 | 16.0 | 20.0, 200.0, 5.0 | 100 | 1.0e-04 deg, 1.0e-05 | 1.0e-05 | ok |" in out
     assert "scores unchanged to 3 digits (at most 1.0e-04)" in out
     assert os.environ["TORCH_CUDA_ARCH_LIST"] == "8.9"
+    recorded["batches"]["4"]["other_verdicts"] = 1
+    assert gpu_run.check(config) == 1
+    assert "OTHER RESULTS" in capsys.readouterr().out
+    recorded["batches"]["4"]["other_verdicts"] = 0
     recorded["compare"]["gradients"]["view"] = 1.0
-    assert gpu_check.check(config) == 1
+    assert gpu_run.check(config) == 1
+
+
+def test_without_the_packages_one_sentence_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_check, "REQUIRED", {"torch": "torch", "no_such_module": "tyro"})
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: tyro missing: pip install -r requirements")
+
+
+def test_the_cause_is_taken_from_the_log() -> None:
+    pip = "Collecting gsplat\nERROR: no version found\nerror: pip could not install gsplat==1.5.3"
+    assert gpu_run.cause(pip) == "error: pip could not install gsplat==1.5.3"
+    build = """[2/9] nvcc -c a.cu
+a.cu(12): error: identifier "uint32_t" is undefined
+1 error detected
+ninja: build stopped: subcommand failed.
+Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+RuntimeError: Error building extension 'gsplat_cuda': [1/9] nvcc
+[2/9] nvcc -c a.cu
+"""
+    words = gpu_run.cause(build)
+    assert words.startswith("RuntimeError: Error building extension 'gsplat_cuda'")
+    assert words.endswith('; a.cu(12): error: identifier "uint32_t" is undefined')
+    assert gpu_run.cause("\n") == "no message"
+    assert gpu_run.cause("Killed") == "Killed"
+
+
+def test_a_package_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setitem(gpu_steps._BUILDS, "gsplat", ["no-such-package-anywhere==1"])
+    with pytest.raises(InputError, match="pip could not install no-such-package-anywhere==1"):
+        gpu_steps.build("gsplat")
 
 
 def test_steps_beyond_the_time_are_left_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(gpu_check, "machine", dict)
-    run = gpu_check.Check(gpu_check.CheckConfig(json=tmp_path / "found.json", minutes=0))
+    monkeypatch.setattr(gpu_run, "machine", dict)
+    run = gpu_run.Check(gpu_run.CheckConfig(json=tmp_path / "found.json", minutes=0))
     assert "left out" in run.step("late", "loss", limit=60)["error"]
 
 
@@ -117,12 +169,12 @@ def test_what_is_missing_is_left_out_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "machine", lambda: dict(MACHINE))
-    monkeypatch.setattr(gpu_check, "PACKAGES", dict.fromkeys(gpu_check.PACKAGES, "no_such_module"))
-    monkeypatch.setattr(gpu_check, "run_step", lambda name, a, s: {"gradient": 0.0})
+    monkeypatch.setattr(gpu_run, "machine", lambda: dict(MACHINE))
+    monkeypatch.setattr(gpu_run, "PACKAGES", dict.fromkeys(gpu_run.PACKAGES, "no_such_module"))
+    monkeypatch.setattr(gpu_run, "run_step", lambda name, a, s: {"gradient": 0.0})
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.9")
-    assert gpu_check.check(gpu_check.CheckConfig(json=tmp_path / "found.json")) == 1
+    assert gpu_run.check(gpu_run.CheckConfig(json=tmp_path / "found.json")) == 1
     out = capsys.readouterr().out
     assert "build gsplat: left out: not installed, and no nvcc to build it: conda install" in out
     assert "build simple_knn: left out" in out
@@ -132,8 +184,8 @@ def test_a_check_that_is_cut_off_leaves_what_it_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "machine", lambda: dict(MACHINE))
-    monkeypatch.setattr(gpu_check, "_is_there", lambda run, config, name: False)
+    monkeypatch.setattr(gpu_run, "machine", lambda: dict(MACHINE))
+    monkeypatch.setattr(gpu_run, "_is_there", lambda run, config, name: False)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.9")
 
     def step(name: str, arguments: list[Any], seconds: float) -> dict[str, Any]:
@@ -141,9 +193,9 @@ def test_a_check_that_is_cut_off_leaves_what_it_found(
             raise KeyboardInterrupt
         return {"error": "wrong"}
 
-    monkeypatch.setattr(gpu_check, "run_step", step)
+    monkeypatch.setattr(gpu_run, "run_step", step)
     with pytest.raises(KeyboardInterrupt):
-        gpu_check.check(gpu_check.CheckConfig(json=tmp_path / "found.json"))
+        gpu_run.check(gpu_run.CheckConfig(json=tmp_path / "found.json"))
     assert list(json.loads((tmp_path / "found.json").read_text())["steps"]) == ["loss"]
     assert "loss: wrong" in capsys.readouterr().out
 

@@ -47,7 +47,7 @@ def test_backend_on_the_gpu_agrees_with_reference(backend: str) -> None:
         pytest.skip("no GPU: PyTorch sees no CUDA device")
     if backend not in available_backends("cuda"):
         pytest.skip(f"the package of backend {backend} is not installed")
-    from benchmarks.gpu_check import compare_backend
+    from benchmarks.gpu_steps import compare_backend
 
     result = compare_backend(backend)
     assert result["image_max"] < 1e-3

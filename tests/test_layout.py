@@ -16,7 +16,7 @@ ALLOWED = {
 }
 HEAVY = {"kornia", "efficientnet_pytorch", "matplotlib", "gsplat", "triton", "ray",
          "diff_gaussian_rasterization", "simple_knn"}  # fmt: skip
-ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "gpu_check.py", "start.py"}
+ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "gpu_run.py", "start.py"}
 
 
 def imported(path: Path, top_level_only: bool = False) -> set[str]:

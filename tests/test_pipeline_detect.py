@@ -14,6 +14,8 @@ from captures import ball_image, orbit, save_image, write_mad
 from PIL import Image
 from test_pipeline_train import ROOT, small, tree_hash
 
+from benchmarks.gpu_batches import compare_batch_sizes
+from benchmarks.gpu_table import agrees
 from detect import DetectConfig, Detections, detect
 from pipeline.model_folder import ModelFolder
 from scene import InputError
@@ -126,6 +128,16 @@ def test_a_batch_reports_its_failures_file_by_file(
     assert "broken.png" in by_name["broken"]["error"]
     assert "64 x 32" in by_name["wide"]["error"]
     assert len(done.failures) == 2
+
+
+def test_batch_sizes_are_compared_on_a_trained_model(capture: Path, model: Path) -> None:
+    paths = sorted((capture / "test").glob("*/*.png"))
+    found = compare_batch_sizes("cpu", model, paths, sizes=(1, 2), device="cpu")
+    assert set(found) == {"1", "2"}
+    assert found["2"]["queries_per_second"] > 0
+    assert set(found["2"]["mean_ms"]) == {"coarse", "refine", "score", "total"}
+    assert agrees(found)
+    assert not agrees({"2": found["2"] | {"other_verdicts": 1}})
 
 
 def test_unreadable_image_is_reported_and_the_others_go_on(
