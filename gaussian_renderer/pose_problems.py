@@ -14,7 +14,7 @@ from .normal_equations import NormalEquations, pose_normal_equations
 from .variants import Variants
 
 _PIXELS_AT_ONCE = 2**24  # of all perturbed renders in one call; bounds the memory
-_VIEWS_AT_ONCE = 240  # beyond that, a call has work enough for any GPU
+_VIEWS_AT_ONCE = 192  # beyond that, a call has work enough for any GPU
 _PERTURBED = 12  # renders that one J^T W J takes
 
 
