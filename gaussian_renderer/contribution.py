@@ -30,18 +30,17 @@ def largest_contribution(model: ObjectRenderer, cameras: Sequence[Camera]) -> Te
 def contributions(model: ObjectRenderer, camera: Camera, views: Tensor) -> Tensor:
     """The sum of each Gaussian's blending weights over each of B images, in pixels, [B, N].
 
-    `camera` is the lens of all `views` [B, 4, 4] (world to camera).
+    `camera` is the lens of all `views` [B, 4, 4] (world to camera). For backends with
+    `renders_many` (see batch.py).
     """
     rasteriser: Any = select_backend(model.backend, model.gaussians.means.device)
-    rasterise_views = getattr(rasteriser, "rasterise_views", None)
     gaussians, like = model.gaussians.detach(), model.gaussians.means
-    if rasterise_views is None:
-        empty = like.new_zeros(1, camera.height, camera.width)
-        return torch.stack([model.splat(camera.at(view), empty)[1] for view in views])
     parts: list[Tensor] = []
     for chunk in views.to(like).split(_VIEWS_AT_ONCE):
         colours = like.new_zeros(len(chunk), len(gaussians), 1).requires_grad_(True)
         with torch.enable_grad():
-            images = rasterise_views(gaussians, camera, chunk, like.new_zeros(1), colours).images
+            images = rasteriser.rasterise_views(
+                gaussians, camera, chunk, like.new_zeros(1), colours
+            ).images
             parts += torch.autograd.grad(images.sum(), colours)
     return torch.cat(parts)[..., 0]

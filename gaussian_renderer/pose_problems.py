@@ -10,7 +10,7 @@ from scene import Camera
 
 from .backends import select_backend
 from .cuda_pose import huber_cost, perturbed, twist_gradient
-from .normal_equations import NormalEquations, pose_normal_equations
+from .normal_equations import NormalEquations
 from .variants import Variants
 
 _PIXELS_AT_ONCE = 2**24  # of all perturbed renders in one call; bounds the memory
@@ -21,10 +21,9 @@ _PERTURBED = 12  # renders that one J^T W J takes
 class PoseProblems:
     """B problems; the pictures and what is seen of the object stay, poses are asked for.
 
-    On a backend that renders many views in a call, the gradients of all problems come exactly from
-    one backward pass of the summed robust costs, J^T W J from 12 perturbed renders each, and the
-    device is waited for once, at the end (the renderer's own waits apart). On the others, each is
-    `pose_normal_equations`, one after the other.
+    The gradients of all problems come exactly from one backward pass of the summed robust costs,
+    J^T W J from 12 perturbed renders each. The device is waited for once, at the end; the
+    renderer's own waits come on top. For backends with `renders_many` (see batch.py).
     """
 
     def __init__(
@@ -36,39 +35,25 @@ class PoseProblems:
         *,
         huber: float = 0.1,
         backend: str = "auto",
-        threads: int = 1,
     ) -> None:
-        device = variants.gaussians.means.device
-        rasteriser: Any = select_backend(backend, device)
-        self._backend = backend
-        self._rasterise = getattr(rasteriser, "rasterise_views", None)
+        rasteriser: Any = select_backend(backend, variants.gaussians.means.device)
+        self._rasterise = rasteriser.rasterise_views
         self._variants, self._camera, self._targets = variants, camera, targets
-        self._background, self._huber, self._threads = background, huber, threads
-        if self._rasterise is None:
-            self._clouds = [variants.gaussians_of(number) for number in range(len(variants))]
-        else:
-            self._middles, self._radii = variants.extents()
+        self._background, self._huber = background, huber
+        self._middles, self._radii = variants.extents()
 
     def __call__(self, numbers: Sequence[int], poses: Tensor) -> list[NormalEquations]:
         """The equations of some of the problems at world_to_camera [K, 4, 4], in that order."""
-        if self._rasterise is None:
-            return [self._alone(number, pose) for number, pose in zip(numbers, poses, strict=True)]
         like = self._targets
         which = torch.tensor(list(numbers)).to(like.device)
         views = poses.to(like.device, torch.float64)
         pixels = self._camera.width * self._camera.height
-        most = min(_VIEWS_AT_ONCE, _PIXELS_AT_ONCE // pixels) // _PERTURBED
+        most = max(1, min(_VIEWS_AT_ONCE, _PIXELS_AT_ONCE // pixels) // _PERTURBED)
         parts = [
             self._together(*chunk)
-            for chunk in zip(which.split(max(1, most)), views.split(max(1, most)), strict=True)
+            for chunk in zip(which.split(most), views.split(most), strict=True)
         ]
         return [_unpack(row) for row in torch.cat(parts).cpu()]
-
-    def _alone(self, number: int, pose: Tensor) -> NormalEquations:
-        return pose_normal_equations(
-            self._clouds[number], self._camera.at(pose), self._targets[number], self._background,
-            huber=self._huber, backend=self._backend, threads=self._threads,
-        )  # fmt: skip
 
     def _together(self, which: Tensor, views: Tensor) -> Tensor:
         """One row of 46 numbers for each of K problems, float64, on the device."""
@@ -107,7 +92,6 @@ class PoseProblems:
 
     def _render(self, owners: Tensor, views: Tensor) -> Tensor:
         """Images [V, 3, H, W] of the variants `owners` [V] through `views` [V, 4, 4]."""
-        assert self._rasterise is not None
         images: Tensor = self._rasterise(
             self._variants.gaussians, self._camera, views, self._background,
             variants=self._variants, owners=owners,

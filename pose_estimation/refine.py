@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from gaussian_renderer.batch import renders_many
 from scene import Camera, Gaussians, InputError
 
 from .appearance import Appearance
@@ -58,18 +59,20 @@ def estimate_poses(
 ) -> list[PoseEstimate]:
     """`estimate_pose` for B queries of one object, their descents in lock step.
 
-    Made for backends that render many views in a call. Every query goes through the stages that it
-    would go through alone, and ends at the same pose up to rounding; Adam's second tries run one
-    after the other, as does the method "adam". `seconds` are those of the batch, in equal shares.
+    Where the backend renders many views in a call, descents of all hypotheses and queries go in
+    lock step. Every query goes through the stages that it would go through alone, and a pose that
+    the picture determines ends the same up to rounding. Adam's second tries run one after another,
+    as does everything on other backends. `seconds` are those of the batch, in equal shares.
 
     Raises InputError as `estimate_pose`.
     """
     settings = settings or PoseSettings()
     for image, guesses in zip(images, hypotheses, strict=True):
         _check_query(camera, image, guesses)
-    if settings.method == "adam":
+    if settings.method == "adam" or not renders_many(settings.backend, gaussians.means.device):
+        common = (background, settings, check, appearance)
         return [
-            estimate_pose(gaussians, camera, image, guesses, background, settings, check)
+            estimate_pose(gaussians, camera, image, guesses, *common)
             for image, guesses in zip(images, hypotheses, strict=True)
         ]
     began = time.perf_counter()

@@ -34,7 +34,6 @@ def descend_together(requests: Sequence[Request]) -> list[list[Descent]]:
         first.model.background,
         huber=first.huber(plan),
         backend=first.settings.backend,
-        threads=first.settings.threads,
     )
     descents = levenberg_marquardt_together(
         problems,

@@ -8,11 +8,11 @@ made without `device`, a missing `.cpu()`. It says nothing about speed, nor abou
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from many_views import one_after_the_other
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -129,30 +129,12 @@ class OnlyGpu:
             )
         return mark(result)
 
-    def rasterise_views(  # type: ignore[no-untyped-def]
-        self, gaussians, camera, views, background, colours=None, with_depth=False, *,
-        screen=None, absgrad=False, variants=None, owners=None,
-    ):  # fmt: skip
-        """Many views in a call, as the adapter to gsplat offers it."""
-        if variants is not None:
-            for tensor in (variants.visible, variants.opacity_logits, variants.sh_constant, owners):
-                assert tensor is None or on_gpu(tensor)
-        screen = torch.zeros_like(gaussians.means[:, :2]) if screen is None else screen
-        images, alphas, depths = [], [], []
-        for number, view in enumerate(views):
-            cloud = gaussians if variants is None else variants.gaussians_of(int(owners[number]))
-            own = colours[number] if colours is not None and colours.dim() == 3 else colours
-            place = screen if variants is None else torch.zeros_like(cloud.means[:, :2])
-            image, alpha, depth, _ = self.rasterise(
-                cloud, camera, view, background, own, with_depth, place, 1
-            )
-            images.append(image)
-            alphas.append(alpha)
-            depths.append(depth)
-        depth_sums = torch.stack(depths) if with_depth else None
-        return SimpleNamespace(
-            images=torch.stack(images), alphas=torch.stack(alphas), depth_sums=depth_sums
-        )
+    def rasterise_views(self, *arguments: Any, **named: Any) -> Any:
+        """Many views in a call."""
+        variants = named.get("variants")
+        given = [*arguments, *named.values(), *(vars(variants).values() if variants else ())]
+        assert all(map(on_gpu, tensors_in(given)))
+        return one_after_the_other(self.rasterise)(*arguments, **named)
 
 
 @contextmanager

@@ -9,15 +9,16 @@ import gsplat_stand_in
 import pytest
 import torch
 from cuda_scene import cloud, view_at
+from many_views import one_after_the_other
 from pose_scenes import WHITE, lens, orbit, picture, tiny_object
 from pretend_cuda import mark, on_gpu, pretended_gpu
 from test_pose_refine import disturbed
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gaussian_renderer import contribution, cuda_pose, gsplat, pose_problems, reference
+from gaussian_renderer import contribution, cpu, cuda_pose, gsplat, pose_problems, reference
 from gaussian_renderer.contribution import contributions
-from gaussian_renderer.normal_equations import pose_normal_equations
+from gaussian_renderer.normal_equations import NormalEquations
 from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.pose_problems import PoseProblems
 from gaussian_renderer.variants import Variants
@@ -27,6 +28,7 @@ from pose_estimation import (
     PoseSettings,
     estimate_pose,
     estimate_poses,
+    problem,
 )
 from pose_estimation.pose_check import PoseCheck
 from scene import InputError
@@ -104,28 +106,15 @@ def test_equations_of_many_are_those_of_each(
         assert (ours.inliers, ours.pixels) == (alone.inliers, alone.pixels)
 
 
-def test_other_backends_take_one_problem_after_the_other() -> None:
-    variants, pictures = variants_of(2), targets(2)
-    problems = PoseProblems(variants, CAMERA, pictures, BACKGROUND, huber=0.3, backend="reference")
-    (found,) = problems([1], views(2)[1:])
-    alone = pose_normal_equations(
-        variants.gaussians_of(1), CAMERA.at(views(2)[1]), pictures[1], BACKGROUND, huber=0.3,
-        backend="reference",
-    )  # fmt: skip
-    assert torch.equal(found.jtj, alone.jtj)
-    assert torch.equal(found.jtr, alone.jtr)
-
-
-def test_contributions_to_many_views_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ObjectRenderer(cloud(), BACKGROUND, "reference")
-    alone = contributions(model, CAMERA, views(5))
-    zeros = torch.zeros(1, CAMERA.height, CAMERA.width, dtype=torch.float64)
-    for view, weights in zip(views(5), alone, strict=True):
-        assert torch.equal(weights, model.splat(CAMERA.at(view), zeros)[1])
-    monkeypatch.setitem(sys.modules, "gsplat", gsplat_stand_in.package())
-    monkeypatch.setattr(contribution, "select_backend", lambda name, device: gsplat)
+def test_contributions_to_many_views_at_once(
+    adapter: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(contribution, "_VIEWS_AT_ONCE", 2)
-    torch.testing.assert_close(contributions(model, CAMERA, views(5)), alone)
+    model = ObjectRenderer(cloud(), BACKGROUND, "reference")
+    found = contributions(model, CAMERA, views(5))
+    zeros = torch.zeros(1, CAMERA.height, CAMERA.width, dtype=torch.float64)
+    for view, weights in zip(views(5), found, strict=True):
+        torch.testing.assert_close(weights, model.splat(CAMERA.at(view), zeros)[1])
 
 
 def queries(size: int = 64) -> tuple[list[Tensor], list[list[Hypothesis]]]:
@@ -168,16 +157,27 @@ def check_same(together: list[PoseEstimate], alone: list[PoseEstimate]) -> None:
 CHECK = PoseCheck({"median": 0.06, "upper": 0.2, "mismatch": 0.12}, 3, 3)
 
 
-def test_queries_end_where_each_ends_alone() -> None:
+def by_rendering(gaussians, camera, target, background, *, huber, backend, threads):  # type: ignore[no-untyped-def]
+    """The pose equations of a CUDA backend, from any backend."""
+    sums = cuda_pose.normal_sums(
+        gaussians, camera, camera.world_to_camera, target, background, huber, backend=backend
+    )
+    jtj, jtr = (torch.tensor(values, dtype=torch.float64) for values in sums[:2])
+    return NormalEquations(jtj.reshape(6, 6), jtr, *sums[2:])
+
+
+def test_queries_end_where_each_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU kernel in the place of a GPU's: the whole search, a second try by Adam among it."""
     pytest.importorskip("splatpose_cpu")
     images, hypotheses = queries()
     gaussians = tiny_object()
     common = (WHITE, PoseSettings(backend="cpu"), CHECK, Gloss(gaussians.means))
-    alone = [
-        estimate_pose(gaussians, lens(), image, guesses, *common)
-        for image, guesses in zip(images, hypotheses, strict=True)
-    ]
+    monkeypatch.setattr(problem, "pose_normal_equations", by_rendering)
+    alone = estimate_poses(gaussians, lens(), images, hypotheses, *common)
     assert [found.pose_ok for found in alone] == [True, True, True, False]
+    many = one_after_the_other(cpu.rasterise)
+    monkeypatch.setattr(cpu, "rasterise_views", many, raising=False)
+    monkeypatch.setattr(problem, "pose_normal_equations", None)  # nothing goes alone now
     check_same(estimate_poses(gaussians, lens(), images, hypotheses, *common), alone)
 
 

@@ -99,19 +99,15 @@ def test_one_image_scores_as_in_a_batch(
 def test_a_batch_judges_as_one_by_one(
     capture: Path, model: Path, run: Detections, tmp_path: Path
 ) -> None:
-    """Poses refined in lock step: the same verdicts, scores up to rounding."""
-    together = detect(DetectConfig(model, output=tmp_path / "o", batch_size=2)).results
-    assert together["settings"]["used"]["batch_size"] == 2
+    """On the CPU to the bit: poses are refined one after the other there."""
+    together = detect(DetectConfig(model, output=tmp_path / "o", batch_size=3)).results
+    assert together["settings"]["used"]["batch_size"] == 3
     assert run.results["settings"]["used"]["batch_size"] == 1
     for ours, alone in zip(together["images"], run.results["images"], strict=True):
-        for key in ("name", "label", "is_anomalous", "pose_ok", "map", "error"):
-            assert ours[key] == alone[key], key
-        for key in ("score", "tail_probability", "pose_loss", "rotation_error_deg"):
-            assert ours[key] == pytest.approx(alone[key], rel=1e-6, abs=1e-9), key
-        assert np.allclose(ours["world_to_camera"], alone["world_to_camera"], atol=1e-7)
         assert set(ours["seconds"]) == set(alone["seconds"])
-    keys = ("n_images", "n_failed", "threshold", "image_auroc", "n_false_alarms")
-    assert [together["summary"][k] for k in keys] == [run.results["summary"][k] for k in keys]
+        assert ours | {"seconds": None} == alone | {"seconds": None}
+    summary, alone = together["summary"], run.results["summary"]
+    assert summary | {"seconds": None} == alone | {"seconds": None}
 
 
 def test_a_batch_reports_its_failures_file_by_file(
