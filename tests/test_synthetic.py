@@ -10,7 +10,7 @@ import pytest
 from benchmarks.synthetic import SyntheticConfig, make_capture
 from benchmarks.synthetic.builder import hole
 from benchmarks.synthetic.cameras import ANGLE, noisy, opengl, query_pose, rotation, train_pose
-from benchmarks.synthetic.defects import KINDS, VISIBLE, mask
+from benchmarks.synthetic.defects import KINDS, VISIBLE, mask, visible_pixels
 from benchmarks.synthetic.lights import Lamp, Rig, random_rig
 from benchmarks.synthetic.objects import BLUEPRINTS, RADIUS, random_object
 from benchmarks.synthetic.parts import Assembly, Material, Part, Placement
@@ -239,6 +239,17 @@ def test_defects_change_the_picture_where_the_mask_says(kind: str, pump: Studio)
     assert marked.sum() >= 2
     assert (difference[marked] > VISIBLE).all()
     assert (difference > VISIBLE).sum() < 2 * marked.sum() + 100  # the rest is shadows
+
+
+def test_sprinkles_do_not_count_as_visible(pump: Studio) -> None:
+    good = pump.picture(query_pose(np.random.default_rng(2)), ANGLE, 32)
+    patch, sprinkled = (replace(good, colours=good.colours.copy()) for _ in range(2))
+    patch.colours[8:12, 8:12] = 0.0
+    sprinkled.colours[4:28:8, 4:28:8] *= 0.85
+    marks = [(bad.colours != good.colours).any(axis=2) for bad in (patch, sprinkled)]
+    assert visible_pixels(good, patch, marks[0]) == 16
+    assert marks[1].sum() >= 9
+    assert visible_pixels(good, sprinkled, marks[1]) == 0
 
 
 def test_srgb_goes_there_and_back() -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from scene import InputError, write_json
 
 from .cameras import ANGLE, Pose, noisy, opengl, query_pose, train_pose
-from .defects import KINDS, LEAST, Maker, mask
+from .defects import KINDS, LEAST, Maker, mask, visible_pixels
 from .lights import random_rig
 from .objects import Blueprint, random_object
 from .shading import Look, Picture, Studio, to_srgb
@@ -123,7 +123,7 @@ class Capture:
             defect = maker(self.assembly, good, random)
             bad = self._picture(self.studio.changed(defect.assembly), pose)
             changed = mask(good, bad, defect.assembly)
-            if changed.sum() >= LEAST * (self.config.size / 400) ** 2:
+            if visible_pixels(good, bad, changed) >= LEAST * (self.config.size / 400) ** 2:
                 details = defect.details | {"mask_px": int(changed.sum())}
                 self._query(label, index, pose, bad, details)
                 path = f"ground_truth/{label}/{index}_mask.png"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from .builder import facing
 from .cameras import rotation
@@ -29,7 +30,7 @@ _STAINS = (
 )  # fmt: skip
 
 VISIBLE = 8 / 255  # least change of a channel that counts as visible
-LEAST = 20  # pixels: least size of a mask
+LEAST = 20  # pixels: least size of a mask, also of its `visible_pixels`
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,16 @@ def mask(good: Picture, bad: Picture, defect: Assembly) -> NDArray[np.bool_]:
     touched = met.reshape(size, SAMPLES, size, SAMPLES).any(axis=(1, 3))
     difference = np.abs(to_srgb(good.colours) - to_srgb(bad.colours)).max(axis=2)
     return np.asarray(touched & (difference > VISIBLE))
+
+
+def visible_pixels(good: Picture, bad: Picture, marked: NDArray[np.bool_]) -> int:
+    """Pixels of a mask where the difference is still visible when averaged over 3 x 3 pixels.
+
+    Threads and sprinkles of single pixels are no defect that a person would find.
+    """
+    difference = to_srgb(good.colours) - to_srgb(bad.colours)
+    averaged = np.abs(uniform_filter(difference, (3, 3, 0))).max(axis=2)
+    return int((averaged[marked] > VISIBLE).sum())
 
 
 def _spot(assembly: Assembly, picture: Picture, random: np.random.Generator) -> Spot:
