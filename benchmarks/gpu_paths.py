@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.backends import select_backend
-from gaussian_renderer.batch import render_batch
+from gaussian_renderer.batch import render_batch, renders_many
 from gaussian_renderer.losses import photometric_loss
 from gaussian_renderer.normal_equations import pose_normal_equations
+from gaussian_renderer.pose_problems import PoseProblems
+from gaussian_renderer.variants import Variants
 from pipeline.precision import SAME_TO
-from scene import Camera, load_ply
+from scene import Camera, Gaussians, load_ply
 
 Result = dict[str, Any]
 
 
 def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
-    """Milliseconds of a training step's parts, a pose step and a batch, on the trained model."""
+    """Milliseconds of a training step's parts, pose steps and a batch, on the trained model."""
     trained = json.loads((model / "config.json").read_text())
     clouds = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"))
     gaussians = load_ply(clouds[-1]).map(lambda t: t.cuda().requires_grad_(True))
@@ -48,10 +50,26 @@ def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
     )
     with torch.no_grad():
         result = {"forward_ms": milliseconds(forward), "batch_of_16_ms": milliseconds(batch)}
-    return result | {
+    result |= {
         "forward_loss_backward_ms": milliseconds(step),
         "pose_normal_equations_ms": milliseconds(pose),
     }
+    if renders_many(backend, "cuda"):
+        many = _pose_problems(gaussians.detach(), camera, target, background, backend)
+        result["pose_equations_of_16_ms"] = milliseconds(many, repeats=10)
+    return result
+
+
+def _pose_problems(
+    gaussians: Gaussians, camera: Camera, target: Tensor, background: Tensor, backend: str
+) -> Callable[[], Any]:
+    """The equations of 16 problems in which everything is visible, at full resolution."""
+    everything = torch.ones(16, len(gaussians), dtype=torch.bool, device=target.device)
+    variants = Variants(gaussians, everything, gaussians.opacity_logits.expand(16, -1))
+    problems = PoseProblems(
+        variants, camera, target.expand(16, -1, -1, -1), background, backend=backend
+    )
+    return lambda: problems(range(16), camera.world_to_camera.expand(16, 4, 4))
 
 
 def half_precision(device: str = "cuda", network: Any = None) -> Result:
