@@ -103,6 +103,13 @@ def test_a_cuda_backend_takes_the_equations_by_rendering(monkeypatch: pytest.Mon
     assert (ours.inliers, ours.pixels) == (exact.inliers, exact.pixels)
 
 
+def test_small_motions_are_matrix_exponentials() -> None:
+    twists = torch.randn(50, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    twists[:, :3] *= 0.3 / twists[:, :3].norm(dim=1, keepdim=True)
+    exact = torch.linalg.matrix_exp(cuda_pose.hat(twists))
+    torch.testing.assert_close(cuda_pose.small_motion(twists), exact, rtol=0, atol=1e-14)
+
+
 def test_twist_about_the_centre_moves_points_the_same_way() -> None:
     centre = torch.tensor([0.2, -0.3, 3.0], dtype=torch.float64)
     twist = 1e-6 * torch.tensor([1.0, -2.0, 0.5, 0.3, 0.2, -1.0], dtype=torch.float64)

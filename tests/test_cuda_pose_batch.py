@@ -207,7 +207,8 @@ class Waits(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        waits = ("cpu", "item", "tolist", "__bool__", "__float__", "__int__", "nonzero")
+        waits = ("cpu", "item", "tolist", "__bool__", "__float__", "__int__", "nonzero",
+                 "matrix_exp", "inverse")  # fmt: skip
         if name in waits and on_gpu(args[0]):
             self.names.append(name)
         return func(*args, **(kwargs or {}))
