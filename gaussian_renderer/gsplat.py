@@ -10,6 +10,7 @@ and the background is added here, which gsplat 1.5.3 refuses in packed mode. gsp
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,15 +95,10 @@ def rasterise_views(
         camera.width, camera.height, eps2d=LOW_PASS, near_plane=NEAR, radius_clip=0.0,
         packed=True, opacities=shared,
     )  # fmt: skip
-    if shared is not None:
-        opacities = shared[ids]
+    if shared is None:
+        view_ids, ids, opacities, *splats = _drawn(variants, owners, view_ids, ids, splats)
     else:
-        assert variants is not None
-        assert owners is not None
-        opacities = variants.opacities[owners[view_ids], ids]
-        drawn_ids = (opacities >= ALPHA_MIN).nonzero().squeeze(1)
-        view_ids, ids, opacities = view_ids[drawn_ids], ids[drawn_ids], opacities[drawn_ids]
-        splats = [part[drawn_ids] for part in splats]
+        opacities = shared[ids]
     radii, centres, depths, conics = splats
     rows, columns = view_ids.long(), ids.long()
     if screen is not None:
@@ -130,6 +126,17 @@ def rasterise_views(
     return Splats(images, alphas, depth_sums, drawn, centres, columns)
 
 
+def _drawn(
+    variants: Variants | None, owners: Tensor | None, view_ids: Tensor, ids: Tensor, splats: Any
+) -> list[Tensor]:
+    """The pairs of view and Gaussian whose own opacity shows: ids, opacities, projections."""
+    assert variants is not None
+    assert owners is not None
+    opacities = variants.opacities[owners[view_ids], ids]
+    kept = (opacities >= ALPHA_MIN).nonzero().squeeze(1)
+    return [part.index_select(0, kept) for part in (view_ids, ids, opacities, *splats)]
+
+
 def _channels(
     gaussians: Gaussians,
     views: Tensor,
@@ -141,7 +148,7 @@ def _channels(
 ) -> Tensor:
     """Channels of the drawn (view, Gaussian) pairs, [V, C]."""
     if colours is not None:
-        return colours[columns] if colours.dim() == 2 else colours[rows, columns]
+        return colours[columns] if colours.dim() == 2 else _pairs(colours, rows, columns)
     rotations, translations = views[:, :3, :3], views[:, :3, 3]
     points = gaussians.means @ rotations.transpose(1, 2) + translations[:, None]  # [B, N, 3]
     directions = torch.nn.functional.normalize(points @ rotations, dim=-1)  # object's frame
@@ -149,4 +156,9 @@ def _channels(
     if variants is not None and variants.sh_constant is not None and owners is not None:
         constant = variants.sh_constant[owners[rows], columns]
         sh = torch.cat([constant[:, None], sh[:, 1:]], dim=1)
-    return sh_colours(sh, directions[rows, columns])
+    return sh_colours(sh, _pairs(directions, rows, columns))
+
+
+def _pairs(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Entries [V, C] of values [B, N, C]; no pair comes twice, so the gradient needs no sorting."""
+    return values.flatten(0, 1).index_select(0, rows * values.shape[1] + columns)
