@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .filters import gaussian_blur
+from .mirror import FRAMES, Frame
 
 NEAR_WEIGHTS = (0.0, 0.5, 1.0)
 CORRECTION_WEIGHTS = (0.0, 0.5, 1.0)
@@ -36,6 +37,8 @@ class Standardisation:
     """Of the correction itself: what is corrected by much may be so by too much."""
     floor: float = 0.001
     """Standard deviation that every pixel and channel has, in units of the residual."""
+    gloss: Frame = "none"
+    """In which frame the lamps stand whose mirror images raise the covariance of the place."""
 
     def covariance(self, common: Tensor, near: Tensor, correction: Tensor) -> Tensor:
         """Sum of its parts, in any layout of the 6 entries; without the floor."""
@@ -56,7 +59,7 @@ class HeldOut:
     """Maps of one held-out good view, to fit a `Standardisation` to."""
 
     residual: Tensor  # [3, H, W] signed, smoothed
-    common: Tensor  # [6, H, W] second moments of the residuals of train views
+    common: Tensor  # [F, 6, H, W] second moments in train views, with the gloss of each of `FRAMES`
     near: Tensor  # [6, H, W] covariance of what the near views expect
     correction: Tensor  # [6, H, W] outer product of the correction with itself
     region: Tensor  # [H, W] bool, where defects are looked for most (the object and its rim)
@@ -112,8 +115,10 @@ def fit_standardisation(
     Raises ValueError without views, or when a region is empty.
     """
     candidates = [
-        Standardisation(near, correction, floor * scale)
-        for near, correction, floor in itertools.product(NEAR_WEIGHTS, CORRECTION_WEIGHTS, FLOORS)
+        Standardisation(near, correction, floor * scale, gloss)
+        for gloss, near, correction, floor in itertools.product(
+            FRAMES, NEAR_WEIGHTS, CORRECTION_WEIGHTS, FLOORS
+        )
     ]
     rows = [_row(view, candidates) for view in views]
     if not rows:
@@ -134,7 +139,8 @@ def _row(view: HeldOut, candidates: list[Standardisation]) -> list[tuple[float, 
         raise ValueError("standardisation needs held-out views that show the object")
     row = []
     for candidate in candidates:
-        covariance = candidate.covariance(view.common, view.near, view.correction)
+        common = view.common[FRAMES.index(candidate.gloss)]
+        covariance = candidate.covariance(common, view.near, view.correction)
         squared, log_determinant = _whiten(view.residual, covariance, candidate.floor)
         largest = 0.5 * math.log(max(float(squared.max()), _TINY))
         row.append((largest, float(log_determinant[view.region].mean()) / 6.0))

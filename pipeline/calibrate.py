@@ -16,7 +16,6 @@ from tqdm import tqdm
 from anomaly import (
     HeldOut,
     ResidualMemory,
-    Standardisation,
     fit_standardisation,
     level_out,
     make_features,
@@ -24,6 +23,7 @@ from anomaly import (
 )
 from anomaly import calibrate as calibrate_scores
 from anomaly.calibration import MINIMAL_COUNT
+from anomaly.mirror import FRAMES
 from anomaly.standardise import DIAGONAL
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
@@ -40,10 +40,11 @@ from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
 from .model_folder import CALIBRATION, ModelFolder
 from .normality import (
     Normality,
+    Place,
     build_memory,
-    common_moments,
     compare,
     corrected,
+    learn_place,
     predict,
 )
 from .optimise import Optimisation, read_views
@@ -117,24 +118,18 @@ def _learn_normality(
     model: ObjectRenderer, memory: ResidualMemory, seen: Seen, located: list[Located]
 ) -> tuple[Normality, list[float]]:
     """What is normal, and the scores of the held-out views, none of which judged itself."""
-    common = _common(model, memory, seen)
-    usual = float(common[:, DIAGONAL].mean(dim=1).sqrt().median())
-    views = (_held_out(model, memory, common, view) for view in located)
+    place = _place(model, memory, seen)
+    usual = float(place.common[:, DIAGONAL].mean(dim=1).sqrt().median())
+    views = (_held_out(model, memory, place, view) for view in located)
     unit, scores = fit_standardisation(views, usual)
     gaps = [memory.gap(view.camera.world_to_camera[:3, :3]) for view in located]
-    level, scores = level_out(gaps, scores, _seen_scores(model, memory, common, unit, seen))
-    return Normality(memory, common, unit, level), scores
+    known = Normality(memory, place, unit)
+    level, scores = level_out(gaps, scores, _seen_scores(model, known, seen))
+    return replace(known, level=level), scores
 
 
-def _seen_scores(
-    model: ObjectRenderer,
-    memory: ResidualMemory,
-    common: Tensor,
-    unit: Standardisation,
-    seen: Seen,
-) -> list[float]:
+def _seen_scores(model: ObjectRenderer, known: Normality, seen: Seen) -> list[float]:
     """Scores of train views where the memory knows the very view: as low as scores get."""
-    known = Normality(memory, common, unit)
     scores = []
     for number in _spread(len(seen.cameras), _SEEN_VIEWS):
         shown = predict(model, seen.cameras[number], known)
@@ -143,8 +138,8 @@ def _seen_scores(
     return scores
 
 
-def _common(model: ObjectRenderer, memory: ResidualMemory, seen: Seen) -> Tensor:
-    """Second moments of each Gaussian's residual in train views, others correcting, [N, 6]."""
+def _place(model: ObjectRenderer, memory: ResidualMemory, seen: Seen) -> Place:
+    """What the residuals of train views are like at each Gaussian, other views correcting."""
     chosen = _spread(len(seen.cameras), _VIEWS_FOR_MOMENTS)
     residuals = []
     for number in tqdm(chosen, desc="normal residuals", unit="view", file=sys.stderr):
@@ -153,7 +148,7 @@ def _common(model: ObjectRenderer, memory: ResidualMemory, seen: Seen) -> Tensor
         nothing = model.gaussians.means.new_zeros(len(model.gaussians), 0)
         shown = corrected(model, camera, expectation, nothing)
         residuals.append(compare(seen.images[number], shown)[1])
-    return common_moments(model, [seen.cameras[number] for number in chosen], residuals)
+    return learn_place(model, [seen.cameras[number] for number in chosen], residuals)
 
 
 def _spread(count: int, about: int) -> range:
@@ -195,15 +190,16 @@ def _locate(
 
 
 def _held_out(
-    model: ObjectRenderer, memory: ResidualMemory, common: Tensor, view: Located
+    model: ObjectRenderer, memory: ResidualMemory, place: Place, view: Located
 ) -> HeldOut:
     """Residual of a good view, and the parts of its covariance."""
     expectation = memory.expect(view.camera.world_to_camera[:3, :3])
-    parts = (common.cpu(), expectation.covariance, outer(expectation.mean.T).T)
+    commons = [place.moments(model, view.camera, frame).cpu() for frame in FRAMES]
+    parts = (*commons, expectation.covariance, outer(expectation.mean.T).T)
     shown = corrected(model, view.camera, expectation, torch.cat(parts, dim=1))
     residual = compare(view.image, shown)[1]
-    common_map, near, correction = shown.maps.split(6)
-    return HeldOut(residual, common_map, near, correction, shown.alpha > _RIM_ALPHA)
+    *common_maps, near, correction = shown.maps.split(6)
+    return HeldOut(residual, torch.stack(common_maps), near, correction, shown.alpha > _RIM_ALPHA)
 
 
 def _floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:

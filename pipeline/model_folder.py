@@ -29,7 +29,7 @@ from scene import (
 )
 
 FORMAT = 1  # raised when an older detect.py could no longer read the folder
-CALIBRATION = 3  # raised when calibration.json or .npz change: train.py renews older ones
+CALIBRATION = 4  # raised when calibration.json or .npz change: train.py renews older ones
 CODE = Path(__file__).resolve().parent.parent
 
 

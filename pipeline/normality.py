@@ -23,10 +23,15 @@ from anomaly import (
     signed_residual,
 )
 from anomaly.classical import ClassicalFeatures
+from anomaly.mirror import FRAMES, Frame, MirrorStatistics, cells, mirrored
+from anomaly.standardise import DIAGONAL
 from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.spherical_harmonics import sh_colours
 from scene import Camera
 
+from .normals import gaussian_normals
+
+_LEVELS = 127  # of an int8
 _PRIOR_PIXELS = 4.0  # evidence with which a Gaussian's moments are drawn to the object's
 _HALF_WEIGHT = 0.5  # pixels at which a view counts as having half seen a Gaussian
 _OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
@@ -34,11 +39,29 @@ _EMPTY_ALPHA = 0.05  # where it covers less, the background is seen
 
 
 @dataclass(frozen=True)
+class Place:
+    """How large residuals are at each Gaussian, and how that changes with what it mirrors."""
+
+    common: Tensor  # [N, 6] second moments of the corrected residual (anomaly.standardise)
+    normals: Tensor  # [N, 3] unit, zero where not known
+    tables: dict[Frame, Tensor]  # anomaly.mirror, lamps before the object and beside the camera
+
+    def moments(self, model: ObjectRenderer, camera: Camera, gloss: Frame) -> Tensor:
+        """Second moments to expect from a camera, [N, 6]."""
+        if gloss == "none":
+            return self.common
+        directions = mirrored_directions(model, self.normals, camera, gloss)
+        factors = self.tables[gloss].to(self.common)[cells(directions)]
+        known = self.normals.abs().amax(dim=1) > 0
+        return self.common * torch.where(known, factors, torch.ones_like(factors))[:, None]
+
+
+@dataclass(frozen=True)
 class Normality:
     """Per-Gaussian knowledge of innocent residuals, and their unit."""
 
     memory: ResidualMemory
-    common: Tensor  # [N, 6] second moments of the corrected residual (anomaly.standardise)
+    place: Place
     standardisation: Standardisation
     level: GapLevel = field(default_factory=GapLevel)  # of scores at the gap to the nearest view
 
@@ -54,7 +77,11 @@ class Normality:
         """Plain arrays for an npz file."""
         unit, level = self.standardisation, self.level
         return self.memory.arrays() | {
-            "common": self.common.float().cpu().numpy(),
+            "common": self.place.common.float().cpu().numpy(),
+            "normals": (self.place.normals * _LEVELS).round().to(torch.int8).cpu().numpy(),
+            "gloss_object": self.place.tables["object"].cpu().numpy(),
+            "gloss_camera": self.place.tables["camera"].cpu().numpy(),
+            "gloss": np.array(unit.gloss),
             "standardisation": np.array([unit.near_weight, unit.correction_weight, unit.floor]),
             "level": np.array([level.start, level.reference, level.largest]),
         }
@@ -64,12 +91,37 @@ class Normality:
         """What `arrays` gave. Raises ValueError when something is missing or does not fit."""
         memory = ResidualMemory.from_arrays(arrays)
         try:
-            common = torch.from_numpy(arrays["common"].astype(np.float32))
-            unit = Standardisation(*(float(value) for value in arrays["standardisation"]))
+            place = _place_from(arrays)
+            near, correction, floor = (float(value) for value in arrays["standardisation"])
+            gloss = FRAMES[FRAMES.index(str(arrays["gloss"]))]
             level = GapLevel(*(float(value) for value in arrays["level"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the calibration is damaged ({error})") from error
-        return cls(memory, common, unit, level)
+        return cls(memory, place, Standardisation(near, correction, floor, gloss), level)
+
+
+def _place_from(arrays: dict[str, NDArray]) -> Place:
+    tensors = {
+        name: torch.from_numpy(arrays[name].astype(np.float32))
+        for name in ("common", "normals", "gloss_object", "gloss_camera")
+    }
+    normals = torch.nn.functional.normalize(tensors["normals"], dim=1)
+    tables: dict[Frame, Tensor] = {
+        "object": tensors["gloss_object"],
+        "camera": tensors["gloss_camera"],
+    }
+    return Place(tensors["common"], normals, tables)
+
+
+def mirrored_directions(
+    model: ObjectRenderer, normals: Tensor, camera: Camera, gloss: Frame
+) -> Tensor:
+    """What each Gaussian mirrors [N, 3], in the frame in which the lamps stand still."""
+    means = model.gaussians.means
+    directions = mirrored(means, normals.to(means), camera.centre.to(means))
+    if gloss == "camera":
+        directions = directions @ camera.world_to_camera[:3, :3].to(means).T
+    return directions
 
 
 @dataclass(frozen=True)
@@ -93,7 +145,8 @@ def predict(
     rotation = camera.world_to_camera[:3, :3]
     expectation = known.memory.expect(rotation, exclude=exclude)
     near, correction = expectation.covariance, outer(expectation.mean.T).T
-    parts = (part.to(known.common) for part in (known.common, near, correction))
+    common = known.place.moments(model, camera, known.standardisation.gloss)
+    parts = (part.to(common) for part in (common, near, correction))
     shown = corrected(model, camera, expectation, known.standardisation.covariance(*parts))
     return replace(shown, level=known.level(known.memory.gap(rotation, exclude)))
 
@@ -162,17 +215,32 @@ def build_memory(
 
 
 @torch.no_grad()
-def common_moments(
+def learn_place(
     model: ObjectRenderer,
     cameras: Sequence[Camera],
     residuals: Sequence[Tensor],  # [3, H, W] each: signed residual of a good view
-) -> Tensor:
-    """Mean second moments of each Gaussian over the views, drawn to those of the object, [N, 6]."""
+) -> Place:
+    """Mean second moments of each Gaussian over the views, and how they vary with what it mirrors.
+
+    Moments are drawn to those of the whole object where little was seen.
+    """
+    seen = [model.splat(c, outer(r)) for c, r in zip(cameras, residuals, strict=True)]
     total = model.gaussians.means.new_zeros(len(model.gaussians), 6)
     weights = torch.zeros_like(total[:, 0])
-    for camera, residual in zip(cameras, residuals, strict=True):
-        mean, weight = model.splat(camera, outer(residual))
+    for mean, weight in seen:
         total += mean * weight[:, None]
         weights += weight
     overall = total.sum(dim=0) / weights.sum().clamp_min(1e-12)
-    return (total + _PRIOR_PIXELS * overall) / (weights + _PRIOR_PIXELS)[:, None]
+    common = (total + _PRIOR_PIXELS * overall) / (weights + _PRIOR_PIXELS)[:, None]
+    normals = gaussian_normals(model, cameras)
+    known = normals.abs().amax(dim=1) > 0
+    usual = common[:, DIAGONAL].sum(dim=1).clamp_min(1e-12)
+    tables: dict[Frame, Tensor] = {}
+    for frame in ("object", "camera"):
+        statistics = MirrorStatistics()
+        for camera, (mean, weight) in zip(cameras, seen, strict=True):
+            directions = mirrored_directions(model, normals, camera, frame)
+            ratios = mean[:, DIAGONAL].sum(dim=1) / usual
+            statistics.add(directions[known], ratios[known], weight[known])
+        tables[frame] = statistics.table()
+    return Place(common, normals, tables)
