@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from gaussian_renderer.backends import choose_device
@@ -21,6 +22,7 @@ from pipeline.model_folder import FORMAT, ModelFolder, camera_to_json, provenanc
 from pipeline.optimise import Optimisation, optimise
 from pipeline.presets import TRAINING, PresetName, TrainingPreset
 from pipeline.threads import use_threads
+from pipeline.train_poses import corrected_views
 from scene import (
     Capture,
     InputError,
@@ -60,6 +62,8 @@ class TrainConfig:
     folds: int = 0
     """So many further trainings, each without another part of the views, so that the threshold
     stands on the scores of all views: with 99 or more, 1 % false alarms can be promised."""
+    refine_poses: bool = False
+    """Correct the given train poses first, by short trainings: for poses that are off by pixels."""
     views_fraction: float = 1.0
     """Share of the train views to use, drawn with the seed (the paper's Table 5)."""
     resolution: int = 400
@@ -123,8 +127,8 @@ class TrainConfig:
 
 # What decides the result; a run resumes, or is found finished, only if these are the same.
 _IDENTITY = (
-    "preset", *_FROM_PRESET, "holdout_every", "holdout_first", "views_fraction", "resolution",
-    "seed", "source",
+    "preset", *_FROM_PRESET, "holdout_every", "holdout_first", "refine_poses", "views_fraction",
+    "resolution", "seed", "source",
 )  # fmt: skip
 
 
@@ -157,25 +161,20 @@ def _train_one(
     if finished and folder.is_calibration_current():
         print(f"{folder.root} is already trained with these settings: nothing to do")
         return
+    if not finished:
+        write_json(folder.settings_path, settings)
+    if config.refine_poses:
+        everything = _optimisation(config, capture, chosen, device)
+        chosen = corrected_views(everything, folder.train_poses_path)
     views, held_out = _split(chosen, config)
     print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
-    optimisation = Optimisation(
-        capture=capture,
-        views=views,
-        preset=config.recipe(),
-        seed=config.seed,
-        device=device,
-        backend=config.backend,
-        threads=config.threads,
-        checkpoint_every=config.checkpoint_every,
-    )
+    optimisation = _optimisation(config, capture, views, device)
     if finished:
         print("an older version made the calibration: it is renewed, the Gaussians stay")
         gaussians = folder.load_gaussians(optimisation.preset.iterations)
         gaussians = gaussians.map(lambda t: t.to(device).contiguous())
         calibrate(folder, gaussians, held_out, optimisation, config.preset)
         return
-    write_json(folder.settings_path, settings)
     gaussians, seconds = optimise(optimisation, folder)
     folder.save_gaussians(gaussians, optimisation.preset.iterations)
     save_cameras(views, folder.root / "cameras.json")
@@ -197,6 +196,21 @@ def _train_one(
     folder.checkpoint_path.unlink(missing_ok=True)
     folder.settings_path.unlink(missing_ok=True)
     print(f"model: {folder.root}  ({len(gaussians)} Gaussians, {seconds:.0f} s)")
+
+
+def _optimisation(
+    config: TrainConfig, capture: Capture, views: tuple[View, ...], device: torch.device
+) -> Optimisation:
+    return Optimisation(
+        capture=capture,
+        views=views,
+        preset=config.recipe(),
+        seed=config.seed,
+        device=device,
+        backend=config.backend,
+        threads=config.threads,
+        checkpoint_every=config.checkpoint_every,
+    )
 
 
 def _check(config: TrainConfig) -> None:
@@ -232,11 +246,13 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
         if path.is_file():
             stored = read_json(path)
             stored = stored.get("settings", stored)
-            differing = [name for name in _IDENTITY if stored.get(name) != settings[name]]
+            # An older version did not know every setting: then the default was what it did.
+            known = {name: getattr(TrainConfig, name, None) for name in _IDENTITY} | stored
+            differing = [name for name in _IDENTITY if known[name] != settings[name]]
             if differing:
                 name = differing[0]
                 raise InputError(
-                    f"'{folder.root}' holds a run with other settings ({name}: {stored.get(name)}, "
+                    f"'{folder.root}' holds a run with other settings ({name}: {known[name]}, "
                     f"now {settings[name]}): choose another folder with -m, or add --overwrite"
                 )
     return folder.is_finished()

@@ -32,6 +32,7 @@ from pose_estimation import (
     PoseSettings,
     build_gallery,
     calibrate_pose_check,
+    reprojection_shift,
     save_gallery,
     select_matcher,
 )
@@ -53,6 +54,8 @@ from .quality import held_out_quality
 from .start import silhouettes
 
 _VIEWS_FOR_MOMENTS = 64  # train views whose corrected residual is averaged on the Gaussians
+_POINTS = 1000  # of the object, whose place in the picture tells two poses apart
+_SUSPICIOUS = 1.0  # pixels between given and estimated poses
 _SEEN_VIEWS = 24  # train views that show how low scores are where the memory knows the very view
 _SMALLEST = 1e-12  # score of a map of zeros, so that it has a logarithm
 _RIM_ALPHA = 0.05  # where the object covers at least so much of a pixel, a defect could lie
@@ -63,6 +66,7 @@ class Located(NamedTuple):
 
     image: Tensor  # [3, H, W]
     camera: Camera  # at the estimated pose
+    given: Camera  # as the capture says
 
 
 class Seen(NamedTuple):
@@ -97,6 +101,7 @@ def calibrate(
         calibrated = DETECTION[preset].calibrated
         memory = build_memory(model, *seen) if calibrated else None
         check, located = _locate(model, gallery, held_out, kept, memory)
+        quality["pose_shift"] = _pose_shift(gaussians, located)
         document: dict[str, Any] = {
             "version": CALIBRATION,
             "pose_check": None if check is None else check.as_json(),
@@ -178,7 +183,7 @@ def _locate(
         model.gaussians, matcher, cameras, images, model.background, settings, memory
     )
     located = [
-        Located(image, camera.at(pose.world_to_camera))
+        Located(image, camera.at(pose.world_to_camera), camera)
         for image, camera, pose in zip(kept, cameras, poses, strict=True)
     ]
     trusted = [
@@ -187,6 +192,19 @@ def _locate(
         if check is not None and check.accepts(pose.evidence)
     ]
     return check, trusted if len(trusted) >= MINIMAL_COUNT else located
+
+
+def _pose_shift(gaussians: Gaussians, located: list[Located]) -> float:
+    """Median distance in the picture of given from estimated poses, pixels; warns of large ones."""
+    points = gaussians.means[:: max(1, len(gaussians) // _POINTS)].detach().cpu()
+    shifts = [reprojection_shift(points, view.given, view.camera) for view in located]
+    shift = float(np.median(shifts))
+    if shift > _SUSPICIOUS:
+        print(
+            f"the given poses of the views kept out are {shift:.1f} pixels (median) from those "
+            "found in the model: if the given ones are inexact, train with --refine-poses"
+        )
+    return shift
 
 
 def _held_out(

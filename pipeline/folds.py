@@ -50,6 +50,9 @@ def cross_fit(folder: ModelFolder, count: int, train_fold: Callable[[int], Path]
     scores: list[float] = []
     for fold in range(count):
         print(f"fold {fold + 1} of {count}")
+        if folder.train_poses_path.is_file():
+            target = ModelFolder(fold_folder(folder, fold)).train_poses_path
+            write_json(target, read_json(folder.train_poses_path))
         trained = ModelFolder(train_fold(fold))
         scores += read_json(trained.calibration_path)["scores"]["scores"]
     document["scores"] = calibrate(scores, models=count).to_dict()

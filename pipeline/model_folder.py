@@ -55,6 +55,11 @@ class ModelFolder:
         return self.root / "checkpoint.npz"
 
     @property
+    def train_poses_path(self) -> Path:
+        """Corrected poses of the train views, where that was asked for."""
+        return self.root / "train_poses.json"
+
+    @property
     def metrics_path(self) -> Path:
         """One JSON object a line: iteration, loss, PSNR, number of Gaussians, seconds."""
         return self.root / "metrics.jsonl"
@@ -92,7 +97,8 @@ class ModelFolder:
         """Forgets the run in this folder; detections and foreign files stay."""
         for path in (
             self.config_path, self.settings_path, self.checkpoint_path, self.metrics_path,
-            self.gallery_path, self.calibration_path, self.memory_path, self.root / "cameras.json",
+            self.gallery_path, self.calibration_path, self.memory_path, self.train_poses_path,
+            self.root / "cameras.json",
         ):  # fmt: skip
             path.unlink(missing_ok=True)
         for inner in ("point_cloud", "folds"):

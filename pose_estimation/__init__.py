@@ -1,5 +1,6 @@
 """Where the camera stood: a gallery, coarse poses of a query, and their refinement."""
 
+from .alignment import align_poses, reprojection_shift
 from .appearance import Appearance
 from .calibration import calibrate_pose_check
 from .errors import camera_centres, rotation_error, translation_error
@@ -21,6 +22,7 @@ __all__ = [
     "PoseEstimate",
     "PoseSettings",
     "Selection",
+    "align_poses",
     "build_gallery",
     "calibrate_pose_check",
     "camera_centres",
@@ -28,6 +30,7 @@ __all__ = [
     "estimate_poses",
     "fit_pose_check",
     "load_gallery",
+    "reprojection_shift",
     "rotation_error",
     "save_gallery",
     "select_matcher",

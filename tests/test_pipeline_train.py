@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from captures import write_mad
 
 from gaussian_renderer.optimiser import LearningRates
 from pipeline.model_folder import ModelFolder
 from pipeline.presets import TRAINING
-from scene import InputError, load_ply
+from pose_estimation import camera_centres
+from scene import InputError, load_ply, read_capture
 from train import TrainConfig, train
 
 ROOT = Path(__file__).parent.parent
@@ -215,18 +217,42 @@ def test_folds_put_the_threshold_on_all_views_and_resume(
     model = ModelFolder(train(small(capture, tmp_path / "model", iterations=20)))
     alone = json.loads(model.calibration_path.read_text())
     first = small(capture, tmp_path / "model" / "folds" / "0", iterations=20)
-    train(replace(first, holdout_every=3, holdout_first=0))
-    train(small(capture, tmp_path / "model", iterations=20, folds=3))
+    train(replace(first, holdout_every=2, holdout_first=0))
+    train(small(capture, tmp_path / "model", iterations=20, folds=2))
     pooled = json.loads(model.calibration_path.read_text())
     assert "folds/0 is already trained" in capsys.readouterr().out
-    assert pooled["scores"]["models"] == 3
+    assert pooled["scores"]["models"] == 2
     assert len(alone["scores"]["scores"]) <= 6 < len(pooled["scores"]["scores"]) <= 24
     assert {k: v for k, v in pooled.items() if k != "scores"} == {
         k: v for k, v in alone.items() if k != "scores"
     }
     assert not (tmp_path / "model" / "folds").exists()
     stamp = model.calibration_path.stat().st_mtime_ns
-    train(small(capture, tmp_path / "model", iterations=20, folds=3))
+    train(small(capture, tmp_path / "model", iterations=20, folds=2))
     assert model.calibration_path.stat().st_mtime_ns == stamp
     with pytest.raises(InputError, match="can be split into 2 to 4 folds"):
         train(small(capture, tmp_path / "model", iterations=20, folds=5))
+
+
+def test_refined_poses_are_kept_and_stay_in_the_given_frame(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(capture, tmp_path / "model", iterations=40, refine_poses=True)
+    folder = ModelFolder(train(config))
+    found = json.loads(folder.train_poses_path.read_text())
+    given = {view.name: view.camera.world_to_camera for view in read_capture(capture).views}
+    assert set(found) == set(given)
+    poses = torch.tensor([found[name] for name in given]).double()
+    rotations = poses[:, :3, :3]
+    assert torch.allclose(rotations @ rotations.transpose(1, 2), torch.eye(3).double(), atol=1e-6)
+    true = torch.stack(list(given.values()))
+    assert camera_centres(poses).mean(0).allclose(camera_centres(true).mean(0), atol=1e-6)
+    assert not torch.equal(poses, true)
+    assert "train poses, round 1" in capsys.readouterr().out
+    before = point_cloud(folder.root, 40)
+    folder.config_path.unlink()  # as if killed at the very end
+    train(config)
+    assert "train poses, round 1" not in capsys.readouterr().out
+    assert point_cloud(folder.root, 40) == before
+    with pytest.raises(InputError, match="refine_poses: True, now False"):
+        train(small(capture, tmp_path / "model", iterations=40))
