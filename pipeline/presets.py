@@ -5,7 +5,7 @@ from typing import Literal
 
 from gaussian_renderer.optimiser import LearningRates
 
-_DECAY_POWER = 1.5  # of the number of views, by trials with 32 to 189 views (docs/performance.md)
+_DECAY_POWER = 2.0  # of the number of views, by trials with 32 to 189 views (docs/performance.md)
 _KEPT_OUT = 10  # views kept out of a small capture
 _LEAST_SHARE = 4  # but not more than every fourth
 
@@ -86,7 +86,7 @@ TRAINING: dict[str, TrainingPreset] = {
         growth_span=(0.1, 0.6),
         dense_share=0.003,
         smallest_contribution=0.5,
-        views_for_colour=65.0,
+        views_for_colour=55.0,
     ),
 }
 
