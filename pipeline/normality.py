@@ -51,7 +51,8 @@ class Place:
         if gloss == "none":
             return self.common
         directions = mirrored_directions(model, self.normals, camera, gloss)
-        factors = self.tables[gloss].to(self.common)[cells(directions)]
+        index = cells(directions).to(self.common.device)
+        factors = self.tables[gloss].to(self.common)[index]
         known = self.normals.abs().amax(dim=1) > 0
         return self.common * torch.where(known, factors, torch.ones_like(factors))[:, None]
 
