@@ -11,7 +11,7 @@ from .maps import anomaly_maps, image_scores, resize_maps
 from .memory import Expectation, MemorySettings, ResidualMemory
 from .metrics import PixelStatistics, evaluate, image_figures, roc_curve
 from .overlay import encode_jpeg, overlay
-from .photometric import Photometry, fit_photometry
+from .photometric import Photometry, background_gains, fit_photometry
 from .regions import Region, find_regions
 from .report import Report, ReportImage, report_html
 from .standardise import (
@@ -40,6 +40,7 @@ __all__ = [
     "Standardisation",
     "Threshold",
     "anomaly_maps",
+    "background_gains",
     "calibrate",
     "encode_jpeg",
     "evaluate",

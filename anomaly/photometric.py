@@ -8,6 +8,10 @@ from torch import Tensor
 
 MINIMAL_GAIN = 0.1  # the median residual must fall by this share, or nothing is applied
 _GAINS = (0.25, 4.0)  # believed at most
+_BORDER = 0.01  # of the picture's shorter side, on each side: where the background is looked for
+_PLAIN = 0.02  # by less, colours of a plain background differ
+_MOSTLY = 0.75  # of the border must be plain: an object may reach over the rest
+_DARK = 0.1  # background below it tells no gain
 _SAMPLES = 8_000  # pixels used, about
 _SATURATED = 0.99  # a clipped query pixel tells nothing of the gain
 _TUKEY = 4.685  # residuals beyond so many standard deviations have no weight
@@ -69,6 +73,30 @@ def fit_photometry(
     if after > (1.0 - MINIMAL_GAIN) * before:
         return none
     return Photometry(matrix.float(), offset.float(), True)
+
+
+def background_gains(
+    query: Tensor,  # [3, H, W], 0..1
+    background: Tensor,  # [3] behind the object in the train views
+) -> Tensor:
+    """Gains [3] that give a query's plain background the colour that it had in the train views.
+
+    Another exposure or white balance shows there without any pose being known. Ones where the
+    border of the picture is not plain, is right already, or is too dark to tell a gain.
+    """
+    width = max(2, round(_BORDER * min(query.shape[1:])))
+    inside = torch.zeros(query.shape[1:], dtype=torch.bool, device=query.device)
+    inside[width:-width, width:-width] = True
+    border = query[:, ~inside]
+    middle = border.median(dim=1).values
+    off = (border - middle[:, None]).abs().amax(dim=0)
+    wanted = background.to(query)
+    is_plain = bool((off < _PLAIN).float().mean() > _MOSTLY)
+    if not is_plain or bool((middle - wanted).abs().max() < _PLAIN):
+        return torch.ones_like(wanted)
+    gains = wanted / middle.clamp_min(1e-6)
+    bright = (middle > _DARK) & (wanted > _DARK)
+    return torch.where(bright, gains, torch.ones_like(gains)).clamp(*_GAINS)
 
 
 def _sample(image: Tensor, usable: Tensor) -> Tensor:

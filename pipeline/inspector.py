@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from anomaly import background_gains
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     Appearance,
@@ -67,7 +68,9 @@ class Inspector:
     def read(self, path: Path) -> tuple[Tensor, Camera]:
         """A query at the size of the model, and its lens.
 
-        A query of another size but the same aspect is taken to show the same field of view.
+        A query of another size but the same aspect is taken to show the same field of view. One in
+        which the plain background has another colour (exposure, white balance) is brought back to
+        that of the train views, which silhouettes and poses rest on.
         Raises InputError if the file cannot be read or has another aspect.
         """
         width, height = image_size(path)
@@ -78,7 +81,9 @@ class Inspector:
                 f"{camera.width} x {camera.height}: crop the image to that aspect"
             )
         background = tuple(self.model.background.tolist())
-        return read_image(path, (camera.width, camera.height), background), camera
+        image = read_image(path, (camera.width, camera.height), background)
+        gains = background_gains(image, self.model.background)
+        return (image * gains[:, None, None]).clamp(0.0, 1.0), camera
 
     def locate(self, image: Tensor, camera: Camera) -> PoseEstimate:
         """Pose of the camera that took a query [3, H, W] through the lens of `camera`."""

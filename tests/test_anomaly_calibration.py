@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from anomaly import (
+    background_gains,
     calibrate,
     extend_beyond_silhouette,
     fit_photometry,
@@ -260,3 +261,22 @@ def test_no_change_of_light_is_left_alone():
     assert photometry(rendering) is rendering
     nothing = fit_photometry(query, rendering, torch.zeros_like(foreground))
     assert not nothing.significant
+
+
+@pytest.mark.parametrize("gains", [(0.7, 0.7, 0.7), (0.95, 1.0, 0.8), (1.0, 1.0, 1.0)])
+def test_a_plain_background_tells_the_exposure(gains):
+    image = torch.full((3, 60, 60), 0.9)
+    image[:, 20:50, 0:40] = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(0))
+    change = torch.tensor(gains)
+    found = background_gains(image * change[:, None, None], torch.full((3,), 0.9))
+    assert torch.allclose(found, 1.0 / change, atol=1e-5)
+
+
+def test_no_exposure_is_read_off_a_background_that_does_not_show_it():
+    ones = torch.ones(3)
+    noise = torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(background_gains(noise, ones), ones)
+    assert torch.equal(background_gains(torch.zeros(3, 60, 60), torch.zeros(3)), ones)
+    assert torch.equal(background_gains(torch.full((3, 60, 60), 0.5), torch.zeros(3)), ones)
+    nearly = torch.full((3, 60, 60), 0.99)
+    assert torch.equal(background_gains(nearly, ones), ones)
