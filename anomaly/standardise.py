@@ -22,6 +22,7 @@ NEAR_WEIGHTS = (0.0, 0.5, 1.0)
 CORRECTION_WEIGHTS = (0.0, 0.5, 1.0)
 FLOORS = (0.05, 0.2, 0.8)  # in units of the object's usual residual
 DIAGONAL = (0, 3, 5)  # of the 6 entries
+GLOSS_MARGIN = 0.1  # by which a table of mirrored directions must make smaller residuals visible
 _FAR = 0.01  # cover below which the mean of the object takes over from what is nearby
 _TAIL = 2.0  # how many standard deviations of the log-maxima a threshold stands above them
 _TINY = 1e-30  # keeps the logarithm of a map of zeros finite
@@ -109,8 +110,10 @@ def fit_standardisation(
     follows from the maxima of the held-out maps (everywhere, as at a query): mean + 2 standard
     deviations of their logarithm. Minimised is the logarithm of the smallest visible residual,
     its mean over the regions: mean log unit + log threshold. The measure does not change when
-    all units are multiplied, so it cannot be fooled by a large floor. Each score comes from the
-    fit to the other views, so that scores stay those of views that nothing was fitted to.
+    all units are multiplied, so it cannot be fooled by a large floor. Gloss is only taken for a
+    gain of a tenth: where nothing flashes, few views would choose between the tables by chance.
+    Each score comes from the fit to the other views, so that scores stay those of views that
+    nothing was fitted to.
 
     Raises ValueError without views, or when a region is empty.
     """
@@ -124,13 +127,14 @@ def fit_standardisation(
     if not rows:
         raise ValueError("standardisation needs held-out views that show the object")
     table = torch.tensor(rows, dtype=torch.float64)  # [V, candidates, 2]
+    margins = torch.tensor([GLOSS_MARGIN * (each.gloss != "none") for each in candidates])
     everyone = torch.ones(len(table), dtype=torch.bool)
     scores = []
     for view in range(len(table)):
         others = everyone.clone()
         others[view] = len(table) == 1
-        scores.append(math.exp(float(table[view, _best(table[others]), 0])))
-    return Fit(candidates[_best(table)], scores)
+        scores.append(math.exp(float(table[view, _best(table[others], margins), 0])))
+    return Fit(candidates[_best(table, margins)], scores)
 
 
 def _row(view: HeldOut, candidates: list[Standardisation]) -> list[tuple[float, float]]:
@@ -147,11 +151,14 @@ def _row(view: HeldOut, candidates: list[Standardisation]) -> list[tuple[float, 
     return row
 
 
-def _best(table: Tensor) -> int:
-    """The candidate with the smallest visible residual over the views; the first of equals."""
+def _best(table: Tensor, margins: Tensor) -> int:
+    """The candidate with the smallest visible residual over the views; the first of equals.
+
+    The logarithm of that residual counts as larger by the candidate's margin.
+    """
     largest, unit = table.unbind(dim=-1)
     deviation = largest.std(dim=0) if len(table) > 1 else 0.0
-    visible = largest.mean(dim=0) + _TAIL * deviation + unit.mean(dim=0)
+    visible = largest.mean(dim=0) + _TAIL * deviation + unit.mean(dim=0) + margins
     return int(visible.numpy().round(9).argmin())
 
 
