@@ -24,6 +24,7 @@ from pose_estimation import (
 )
 from scene import Camera, InputError, image_size, read_image
 
+from .light import in_known_light
 from .scoring import Scorer
 
 
@@ -102,7 +103,7 @@ class Inspector:
         image, camera = self.read(path)
         image = image.to(self.model.gaussians.means)
         read = time.perf_counter() - started
-        pose = self.locate(image, camera)
+        pose = self._doubtful_again(image, camera, self.locate(image, camera))
         return self._judge(image, camera, pose, read + pose.seconds["coarse"])
 
     def inspect_many(self, paths: Sequence[Path]) -> list[Inspection | InputError]:
@@ -132,8 +133,27 @@ class Inspector:
             for (number, (image, camera, _, coarse)), pose in zip(
                 opened.items(), poses, strict=True
             ):
+                pose = self._doubtful_again(image, camera, pose)
+                coarse += pose.seconds.get("coarse", 0.0)
                 results[number] = self._judge(image, camera, pose, coarse)
         return [results[number] for number in range(len(paths))]
+
+    def _doubtful_again(self, image: Tensor, camera: Camera, pose: PoseEstimate) -> PoseEstimate:
+        """A pose that is not trusted, searched once more in the light of the train views.
+
+        A brighter or darker object does not fit anywhere. The better of both is returned.
+        """
+        if pose.pose_ok is not False:
+            return pose
+        rendering = self.model(camera.at(pose.world_to_camera))
+        changed = in_known_light(image, rendering, self.model.background)
+        if changed is None:
+            return pose
+        again = self.locate(changed, camera)
+        spent = {
+            stage: pose.seconds.get(stage, 0.0) + again.seconds[stage] for stage in again.seconds
+        }
+        return replace(again if again.pose_ok else pose, seconds=spent)
 
     def _locate_many(
         self, images: list[Tensor], hypotheses: list[list[Hypothesis]]

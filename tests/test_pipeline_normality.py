@@ -6,6 +6,8 @@ import torch
 
 from anomaly import Standardisation
 from benchmarks.painting import KINDS, DefectKind, paint
+from gaussian_renderer import Rendering
+from pipeline.light import in_known_light
 from pipeline.normality import Prediction, compare
 
 SIZE = 96
@@ -66,3 +68,25 @@ def test_painting_is_repeatable_and_stays_in_range() -> None:
         assert (one.image != good.image).any()
     with pytest.raises(ValueError, match="needs an object"):
         paint(good.image, good.alpha > 2, (1, 1, 1), KINDS[0], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("gain", [0.7, 1.3])
+def test_a_lamp_is_taken_off_and_the_background_stays(gain: float) -> None:
+    good = shown()
+    rendering = Rendering(good.image, good.alpha, None, torch.zeros(0, 2), torch.zeros(0))
+    query = torch.where(good.alpha > 0.5, (gain * good.image).clamp(0.0, 1.0), good.image)
+    query[:, 30:36, 30:40] = 0.0  # a defect stays one
+    restored = in_known_light(query, rendering, torch.ones(3))
+    assert restored is not None
+    sound = torch.ones(SIZE, SIZE, dtype=torch.bool)
+    sound[30:36, 30:40] = False
+    assert ((restored - good.image).abs()[:, sound] < 0.02).float().mean() > 0.99
+    assert restored[:, 31:35, 31:39].max() < 0.05
+
+
+def test_light_is_no_excuse_for_another_object() -> None:
+    good = shown()
+    rendering = Rendering(good.image, good.alpha, None, torch.zeros(0, 2), torch.zeros(0))
+    other = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    assert in_known_light(other, rendering, torch.ones(3)) is None
+    assert in_known_light(good.image, rendering, torch.ones(3)) is None
