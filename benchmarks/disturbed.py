@@ -24,23 +24,33 @@ class Disturbance:
     degrees: float = 0.0  # errors of the train poses about each axis, standard deviation
     units: float = 0.0  # and along each axis, world units
     light: str = "as trained"  # of the queries: one of benchmarks.painted.LIGHTS
+    refine_poses: bool = False  # train.py --refine-poses
 
     @property
     def training(self) -> str:
         """Name of the model that it needs: queries in another light need none of their own."""
         if self.degrees or self.units:
-            return f"noise_{self.degrees:g}_{self.units:g}"
+            refined = "_refined" if self.refine_poses else ""
+            return f"noise_{self.degrees:g}_{self.units:g}{refined}"
         return f"views_{self.share:g}"
 
 
 AS_IS = Disturbance("as it is")
+_NOISE = ((0.1, 0.002), (0.3, 0.005), (1.0, 0.02))  # degrees, world units
 DISTURBANCES = (
     AS_IS,
     Disturbance("20 % of the views", share=0.2),
     Disturbance("40 % of the views", share=0.4),
-    Disturbance("train poses off by 0.1 deg, 0.002", degrees=0.1, units=0.002),
-    Disturbance("train poses off by 0.3 deg, 0.005", degrees=0.3, units=0.005),
-    Disturbance("train poses off by 1 deg, 0.02", degrees=1.0, units=0.02),
+    *(
+        Disturbance(
+            f"train poses off by {degrees:g} deg, {units:g}" + (", refined" if refined else ""),
+            degrees=degrees,
+            units=units,
+            refine_poses=refined,
+        )
+        for degrees, units in _NOISE
+        for refined in (False, True)
+    ),
     *(Disturbance(f"queries: {light}", light=light) for light in LIGHTS if light != AS_IS.light),
 )
 

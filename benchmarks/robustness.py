@@ -128,13 +128,15 @@ def _train(source: Path, disturbance: Disturbance, folder: Path, config: Robustn
     name = disturbance.training
     if disturbance.degrees or disturbance.units:
         noise = disturbance.degrees, disturbance.units
-        source = with_noisy_poses(source, folder / "captures" / name, *noise, config.seed)
+        captured = folder / "captures" / name.removesuffix("_refined")
+        source = with_noisy_poses(source, captured, *noise, config.seed)
     return train(
         TrainConfig(
             source=source,
             model=folder / "models" / name,
             iterations=config.iterations,
             views_fraction=disturbance.share,
+            refine_poses=disturbance.refine_poses,
             seed=config.seed,
             threads=config.threads,
         )
