@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import available_backends, render
-from scene import Camera, Gaussians
+from scene import Camera, Gaussians, silhouette
 
 from .errors import camera_centres
 from .hypotheses import angular_scale, ray_of
@@ -18,7 +18,6 @@ _SIZE = 200  # side of a rendered template, pixels
 _RADIUS_SHARE = 0.15  # of the side: the object's rms radius in a rendered template
 _TRUSTED = math.radians(25.0)  # farthest direction from a train view that is rendered
 _DIRECTIONS = 800  # over the whole sphere: about 7 degrees apart
-TOLERANCE = 8 / 255  # colour difference from the background that makes a pixel part of the object
 _EXTENT_SAMPLE = 8192
 _SLOW_BACKENDS = ("reference",)
 PLAIN_GREY = torch.full((3,), 0.5)  # stands for the background where none is known
@@ -80,7 +79,8 @@ def thumbnail(
 
 def differs(image: Tensor, background: Tensor) -> Tensor:
     """What of a picture [3, H, W] is not of the colour `background` [3], [H, W] bool."""
-    return ((image - background[:, None, None]).abs() > TOLERANCE).any(dim=0)
+    red, green, blue = background.tolist()
+    return silhouette(image, (red, green, blue))
 
 
 def whole_frame(image: Tensor) -> Tensor:
