@@ -22,7 +22,7 @@ NEAR_WEIGHTS = (0.0, 0.5, 1.0)
 CORRECTION_WEIGHTS = (0.0, 0.5, 1.0)
 FLOORS = (0.05, 0.2, 0.8)  # in units of the object's usual residual
 DIAGONAL = (0, 3, 5)  # of the 6 entries
-GLOSS_MARGIN = 0.1  # by which a table of mirrored directions must make smaller residuals visible
+GLOSS_MARGIN = 0.2  # by which a table of mirrored directions must make smaller residuals visible
 _FAR = 0.01  # cover below which the mean of the object takes over from what is nearby
 _TAIL = 2.0  # how many standard deviations of the log-maxima a threshold stands above them
 _TINY = 1e-30  # keeps the logarithm of a map of zeros finite
@@ -111,7 +111,7 @@ def fit_standardisation(
     deviations of their logarithm. Minimised is the logarithm of the smallest visible residual,
     its mean over the regions: mean log unit + log threshold. The measure does not change when
     all units are multiplied, so it cannot be fooled by a large floor. Gloss is only taken for a
-    gain of a tenth: where nothing flashes, few views would choose between the tables by chance.
+    gain of a fifth: where nothing flashes, few views would choose between the tables by chance.
     Each score comes from the fit to the other views, so that scores stay those of views that
     nothing was fitted to.
 
