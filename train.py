@@ -61,7 +61,7 @@ class TrainConfig:
     """Number of the first view kept out, counted from 0; default: the middle of the first n."""
     folds: int = 0
     """So many further trainings, each without another part of the views, so that the threshold
-    stands on the scores of all views: with 99 or more, 1 % false alarms can be promised."""
+    stands on the scores of all views: with 99 or more, 1 % is counted, not extrapolated."""
     refine_poses: bool = False
     """Correct the given train poses first, by short trainings: for poses that are off by pixels."""
     views_fraction: float = 1.0

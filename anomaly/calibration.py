@@ -26,7 +26,7 @@ class Threshold:
 
     value: float
     false_alarm_rate: float  # aimed at
-    promised: bool  # True: holds for any distribution; False: read off a fitted tail
+    promised: bool  # True: holds for any distribution; False: read off a tail or other models
     words: str  # one sentence for a report
 
     @property
@@ -57,11 +57,16 @@ class Calibration:
         rank = math.ceil((count + 1) * (1.0 - false_alarm_rate) - 1e-9)
         aim, least = f"{100 * false_alarm_rate:.3g} %", f"{100 / (count + 1):.2g} %"
         if rank <= count:
+            counted = f"order statistic {rank} of {count} held-out scores{self._origin}"
+            alone = self.models == 1
             words = (
-                f"At most {aim} of good images are expected above it: order statistic {rank} of "
-                f"{count} held-out scores{self._origin}, whatever their distribution."
+                f"At most {aim} of good images are expected above it: {counted}, whatever their "
+                "distribution."
+                if alone
+                else f"About {aim} of good images are expected above it: {counted}; exact as far "
+                "as those models score alike."
             )
-            return Threshold(self.scores[rank - 1], false_alarm_rate, True, words)
+            return Threshold(self.scores[rank - 1], false_alarm_rate, alone, words)
         words = (
             f"{count} held-out views cannot promise {aim} false alarms (the least they can is "
             f"{least}): the threshold is an estimate from the fitted tail of their scores"

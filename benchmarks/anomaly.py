@@ -229,21 +229,28 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _words(figures: dict[str, Any]) -> str:
+    """The table of one model, and whether its threshold fits the queries."""
+    ratio = figures["good_over_kept_out"]
+    if ratio is None:
+        return table(figures["rows"])
+    return (
+        f"{table(figures['rows'])}\n\ngood queries score {ratio:.2f} times what views kept out "
+        "score (geometric means; 1: the threshold fits)"
+    )
+
+
 def main() -> None:
     """Command line."""
 
     def script() -> None:
+        """Measures all models and prints what was asked for."""
         config = tyro.cli(AblationConfig, description=__doc__)
         found = {str(path): ablation(path, config) for path in config.model}
         if config.json is not None:
             write_json(config.json, {"models": found, **provenance()})
         for name, figures in found.items():
-            print(f"{name}\n\n{table(figures['rows'])}\n")
-            if figures["good_over_kept_out"] is not None:
-                print(
-                    f"good queries score {figures['good_over_kept_out']:.2f} times what views kept "
-                    "out score (geometric means; 1: the threshold fits)\n"
-                )
+            print(f"{name}\n\n{_words(figures)}\n")
 
     run(script)
 

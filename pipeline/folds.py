@@ -1,6 +1,6 @@
 """A threshold from every view: cross-fitting, for the price of one more training per fold.
 
-One view in ten kept out is too few to promise a false-alarm rate of 1 %. Here the views are split
+One view in ten kept out is too few to count a false-alarm rate of 1 %. Here the views are split
 into folds; for each, a model is trained without it and scores it. The scores of all folds together
 set the threshold of the model that is kept (cross-conformal prediction, Vovk 2015): every score is
 that of a view that its model was not fitted to.

@@ -34,6 +34,15 @@ def test_order_statistic_by_hand():
     assert "order statistic 8 of 9" in threshold.words
 
 
+def test_scores_of_several_models_are_counted_but_promise_nothing():
+    threshold = calibrate(held_out(210), models=5).threshold(0.01)
+    assert threshold.value == sorted(held_out(210))[208]
+    assert not threshold.promised
+    assert threshold.words.startswith("About 1 % of good images are expected above it")
+    assert "of 5 models, none fitted to its views" in threshold.words
+    assert Calibration.from_dict(calibrate(held_out(210), models=5).to_dict()).models == 5
+
+
 def test_few_views_cannot_promise_and_say_so():
     threshold = calibrate(held_out(21)).threshold(0.01)
     assert not threshold.promised
