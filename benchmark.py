@@ -77,7 +77,7 @@ class BenchmarkConfig:
     weights: Path | None = None
     """Folder with weight files."""
     backend: str = "auto"
-    """auto, cpu, gsplat, graphdeco or reference."""
+    """auto, cpu, triton, gsplat, graphdeco or reference."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 1

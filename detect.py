@@ -64,7 +64,7 @@ class DetectConfig:
     precision: Literal["auto", "single", "half"] = "auto"
     """Of EfficientNet-b4 and LoFTR; auto: half on a GPU if the first queries score the same."""
     backend: str = "auto"
-    """auto, cpu, gsplat, graphdeco or reference."""
+    """auto, cpu, triton, gsplat, graphdeco or reference."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 1

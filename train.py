@@ -71,7 +71,7 @@ class TrainConfig:
     seed: int = 0
     """The same seed gives the same bits on the CPU, for any number of threads."""
     backend: str = "auto"
-    """auto, cpu, gsplat, graphdeco or reference."""
+    """auto, cpu, triton, gsplat, graphdeco or reference."""
     device: str = "auto"
     """auto (a GPU where there is one and it can be used), cpu, or cuda."""
     threads: int = 1

@@ -109,7 +109,7 @@ def compare_backend(backend: str, device: str = "cuda") -> Result:
 
 def compare_loss() -> Result:
     """The Triton loss against its definition in float64, and the time of both."""
-    from gaussian_renderer.cuda_ssim import fused_photometric_loss
+    from gaussian_renderer.triton.ssim import fused_photometric_loss
 
     g = torch.Generator().manual_seed(0)
     image = torch.rand(3, 400, 400, generator=g).cuda().requires_grad_(True)

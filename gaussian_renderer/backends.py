@@ -11,13 +11,14 @@ from scene import InputError
 
 from .rendering import Backend
 
-_MODULES = {  # backend name -> (module of the adapter, package that it needs)
+_MODULES = {  # backend name -> (module, package that it needs)
+    "triton": (".triton", "triton"),
     "gsplat": (".gsplat", "gsplat"),
     "graphdeco": (".graphdeco", "diff_gaussian_rasterization"),
     "cpu": (".cpu", "splatpose_cpu"),
     "reference": (".reference", "torch"),
 }
-_ON_GPU = ("gsplat", "graphdeco", "reference")
+_ON_GPU = ("triton", "gsplat", "graphdeco", "reference")
 _ON_CPU = ("cpu", "reference")
 
 
@@ -81,7 +82,7 @@ def choose_device(device: str = "auto", backend: str = "auto") -> tuple[torch.de
     elif on_gpu:
         why = f"on {torch.cuda.get_device_name()}"
     elif has_gpu:
-        why = "a GPU is there, but neither gsplat nor diff-gaussian-rasterization is installed"
+        why = "a GPU is there, but none of triton, gsplat and diff-gaussian-rasterization"
     else:
         why = "no GPU found"
     return chosen, f"backend {name} ({why})"

@@ -62,7 +62,7 @@ def photometric_loss(
 
     may_fuse = image.dtype == torch.float32 and backend != "reference"
     if may_fuse and image.is_cuda and importlib.util.find_spec("triton") is not None:
-        from .cuda_ssim import fused_photometric_loss as fused_on_gpu
+        from .triton.ssim import fused_photometric_loss as fused_on_gpu
 
         return fused_on_gpu(image, target, ssim_weight)
     if may_fuse and image.device.type == "cpu" and "cpu" in available_backends("cpu"):

@@ -22,6 +22,13 @@ class NormalEquations:
     inliers: int  # pixels with |r| <= huber and a positive weight
     pixels: int  # pixels with a positive weight
 
+    @classmethod
+    def from_row(cls, row: Tensor) -> "NormalEquations":
+        """From 46 numbers on the host: jtj, jtr, loss, weight, inliers, pixels."""
+        loss, weight, inliers, pixels = row[42:].tolist()
+        square = row[:36].double().reshape(6, 6)
+        return cls(square, row[36:42].double(), loss, weight, int(inliers), int(pixels))
+
 
 def pose_normal_equations(
     gaussians: Gaussians,
@@ -40,8 +47,8 @@ def pose_normal_equations(
     The loss is the sum over pixels of weights * h(|r|), where |r| is the norm of the residual over
     the colour channels and h(x) = x^2 / 2 up to `huber`, huber (x - huber / 2) beyond (Huber 1964);
     W = weights * min(1, huber / |r|). The derivatives include the viewing direction of the
-    spherical harmonics. All is exact for "cpu" and "reference"; for the CUDA backends only jtj
-    is not, which comes from central differences over one batch of renders.
+    spherical harmonics. All is exact for "cpu", "triton" and "reference"; for the other backends
+    on a GPU only jtj is not, which comes from central differences over one batch of renders.
 
     Raises InputError for wrong shapes or types.
     """
@@ -63,6 +70,16 @@ def pose_normal_equations(
     if name == "reference":
         image, derivatives = pixel_jacobian_reference(gaussians, camera, view, background)
         return accumulate(image, derivatives, target, huber, weights)
+    if name == "triton":
+        from .triton import pose_rows
+
+        rows = pose_rows(
+            gaussians.detach(), camera, view[None], target.to(gaussians.means)[None],
+            background.to(gaussians.means), huber,
+            owners=torch.zeros(1, dtype=torch.int64, device=device),
+            weights=None if weights is None else weights.to(gaussians.means)[None],
+        )  # fmt: skip
+        return NormalEquations.from_row(rows[0].cpu())
     from .cuda_pose import normal_sums as sums_by_rendering
 
     sums = sums_by_rendering(

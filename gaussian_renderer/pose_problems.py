@@ -16,13 +16,16 @@ from .variants import Variants
 _PIXELS_AT_ONCE = 2**24  # of all perturbed renders in one call; bounds the memory
 _VIEWS_AT_ONCE = 192  # beyond that, a call has work enough for any GPU
 _PERTURBED = 12  # renders that one J^T W J takes
+_NUMBERS_AT_ONCE = 2**27  # of the derivatives of all Gaussians in one call; bounds the memory
+_DERIVATIVES = 48  # of one Gaussian in one view
 
 
 class PoseProblems:
     """B problems; the pictures and what is seen of the object stay, poses are asked for.
 
-    The gradients of all problems come exactly from one backward pass of the summed robust costs,
-    J^T W J from 12 perturbed renders each. The device is waited for once, at the end; the
+    With a backend that offers `pose_rows` all is exact, from one pass over the pixels. With
+    another, the gradients of all problems come exactly from one backward pass of the summed robust
+    costs, J^T W J from 12 perturbed renders each. The device is waited for once, at the end; the
     renderer's own waits come on top. For backends with `renders_many` (see batch.py).
     """
 
@@ -38,6 +41,7 @@ class PoseProblems:
     ) -> None:
         rasteriser: Any = select_backend(backend, variants.gaussians.means.device)
         self._rasterise = rasteriser.rasterise_views
+        self._exact = getattr(rasteriser, "pose_rows", None)
         self._variants, self._camera, self._targets = variants, camera, targets
         self._background, self._huber = background, huber
         self._middles, self._radii = variants.extents()
@@ -47,13 +51,26 @@ class PoseProblems:
         like = self._targets
         which = torch.tensor(list(numbers)).to(like.device)
         views = poses.to(like.device, torch.float64)
+        most, rows = self._most_at_once(), self._in_one_pass if self._exact else self._together
+        parts = [rows(*chunk) for chunk in zip(which.split(most), views.split(most), strict=True)]
+        return [NormalEquations.from_row(row) for row in torch.cat(parts).cpu()]
+
+    def _most_at_once(self) -> int:
+        """Problems in one call, as far as the memory allows."""
+        if self._exact:
+            count = max(1, len(self._variants.gaussians)) * _DERIVATIVES
+            return max(1, _NUMBERS_AT_ONCE // count)
         pixels = self._camera.width * self._camera.height
-        most = max(1, min(_VIEWS_AT_ONCE, _PIXELS_AT_ONCE // pixels) // _PERTURBED)
-        parts = [
-            self._together(*chunk)
-            for chunk in zip(which.split(most), views.split(most), strict=True)
-        ]
-        return [_unpack(row) for row in torch.cat(parts).cpu()]
+        return max(1, min(_VIEWS_AT_ONCE, _PIXELS_AT_ONCE // pixels) // _PERTURBED)
+
+    def _in_one_pass(self, which: Tensor, views: Tensor) -> Tensor:
+        """As `_together`, by the renderer's own derivatives."""
+        assert self._exact is not None
+        rows: Tensor = self._exact(
+            self._variants.gaussians, self._camera, views, self._targets, self._background,
+            self._huber, owners=which, variants=self._variants,
+        )  # fmt: skip
+        return rows
 
     def _together(self, which: Tensor, views: Tensor) -> Tensor:
         """One row of 46 numbers for each of K problems, float64, on the device."""
@@ -97,11 +114,3 @@ class PoseProblems:
             variants=self._variants, owners=owners,
         ).images  # fmt: skip
         return images
-
-
-def _unpack(row: Tensor) -> NormalEquations:
-    """The numbers of one problem."""
-    loss, weight, inliers, pixels = row[42:].tolist()
-    return NormalEquations(
-        row[:36].reshape(6, 6), row[36:42], loss, weight, int(inliers), int(pixels)
-    )

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .losses import WINDOW, _window
+from ..losses import WINDOW, _window
 
 BLOCK = 128  # pixels of one image row per program
 _RADIUS = WINDOW // 2
