@@ -33,7 +33,8 @@ SUBMODULE = (
     f'NVCC_APPEND_FLAGS="{NVCC_FLAGS}" pip install --no-build-isolation '
     "./submodules/{} (after git submodule update --init --recursive)"
 )
-CUDA_PACKAGES = {  # import name -> (distribution, how to get it)
+CUDA_PACKAGES = {  # import name -> (distribution, how to get it); one rasteriser is enough
+    "triton": ("triton", "pip install triton (a CUDA build of PyTorch for Linux brings it)"),
     "gsplat": ("gsplat", "pip install gsplat==1.5.3"),
     "diff_gaussian_rasterization": (
         "diff_gaussian_rasterization",

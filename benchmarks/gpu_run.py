@@ -25,6 +25,7 @@ from pipeline.model_folder import provenance
 from scene import write_json
 
 PACKAGES = {  # what gpu_steps.build calls it -> the module that it installs; in this order
+    "triton": "triton",
     "gsplat": "gsplat",
     "graphdeco": "diff_gaussian_rasterization",
     "simple_knn": "simple_knn",
@@ -33,7 +34,8 @@ PACKAGES = {  # what gpu_steps.build calls it -> the module that it installs; in
 
 _RAISED = re.compile(r"[\w.]*(Error|Exception)\b|error:|ERROR:")  # Python's last word, ours, pip's
 _COMPLAINT = re.compile(r"(fatal error|\): error|:\d+: error|nvcc fatal)\b")  # of gcc and nvcc
-_BACKENDS = ("gsplat", "graphdeco")
+_BACKENDS = ("triton", "gsplat", "graphdeco")
+_MANY_VIEWS = ("triton", "gsplat")  # in one call
 _GIB_A_JOB = 4  # memory that one nvcc may take
 
 
@@ -156,20 +158,24 @@ def check(config: CheckConfig) -> int:
 
 def _everything(run: Check, config: CheckConfig, folder: str) -> bool:
     """All steps, those that matter most first; whether all went well."""
-    good = _backend(run, config, folder, "gsplat")
+    good = _backend(run, config, folder, "triton")
     found = run.step("loss", "loss", limit=90)
     good &= "error" not in found and found["gradient"] <= 1e-3
     run.step("half precision", "half", limit=90)
+    if config.paper_iterations > 0 and _is_right(run, "triton"):
+        run.step("paper triton", "train", "triton", "paper", f"{folder}/paper",
+                 config.paper_iterations, limit=200)  # fmt: skip
+    good &= _backend(run, config, folder, "gsplat")
     good &= _backend(run, config, folder, "graphdeco")
     if _is_there(run, config, "simple_knn"):
         found = run.step("neighbours", "neighbours", limit=60)
         good &= "error" not in found and found["largest_relative_difference"] <= 1e-3
-    steps = run.document["steps"]
-    able = [name for name in _BACKENDS if "error" not in steps.get(f"compare {name}", ["error"])]
-    if able and config.paper_iterations > 0:
-        run.step(f"paper {able[0]}", "train", able[0], "paper", f"{folder}/paper",
-                 config.paper_iterations, limit=300)  # fmt: skip
-    return good and bool(able)
+    return good and any(_is_right(run, name) for name in _BACKENDS)
+
+
+def _is_right(run: Check, backend: str) -> bool:
+    """Whether a backend was compared with `reference` without an error."""
+    return "error" not in run.document["steps"].get(f"compare {backend}", ["error"])
 
 
 def _backend(run: Check, config: CheckConfig, folder: str, backend: str) -> bool:
@@ -184,8 +190,8 @@ def _backend(run: Check, config: CheckConfig, folder: str, backend: str) -> bool
         return False
     found = run.step(f"detect {backend}", "detect", backend, model, limit=150)
     good = good and "error" not in found
-    if backend == "gsplat":  # the one that renders many views in a call
-        found = run.step("batches", "batches", backend, model, limit=120)
+    if backend in _MANY_VIEWS:
+        found = run.step(f"batches {backend}", "batches", backend, model, limit=120)
         good = good and "error" not in found and agrees(found)
     run.step(f"hot paths {backend}", "hot", backend, model, limit=60)
     return good
@@ -202,7 +208,7 @@ def _is_there(run: Check, config: CheckConfig, name: str) -> bool:
         return True
     if not config.build:
         run.leave_out(f"build {name}", "not installed, and --no-build")
-    elif shutil.which("nvcc") is None:
+    elif name != "triton" and shutil.which("nvcc") is None:
         run.leave_out(f"build {name}", f"not installed, and no nvcc to build it: {NVCC_REMEDY}")
     else:
         run.step(f"build {name}", "build", name, limit=240)

@@ -25,6 +25,7 @@ OPACITY_MAX = 0.35  # above it graphdeco's 3-sigma square cuts where alpha is st
 Result = dict[str, Any]
 
 _BUILDS = {
+    "triton": ["triton"],
     "gsplat": ["gsplat==1.5.3"],
     "graphdeco": ["--no-build-isolation", "./submodules/diff-gaussian-rasterization"],
     "simple_knn": ["--no-build-isolation", "./submodules/simple-knn"],

@@ -49,8 +49,9 @@ def table(document: dict[str, Any]) -> str:
     for title, found in steps.items():
         if "training_seconds" in found:
             lines.append(_training_row(title, found, steps))
-    if "1" in steps.get("batches", {}):
-        lines += _batch_rows(steps["batches"])
+    for title, found in steps.items():
+        if title.startswith("batches ") and "1" in found:
+            lines += _batch_rows(title.removeprefix("batches "), found)
     if "same_to_3_digits" in steps.get("half precision", {}):
         lines += ["", _half_line(steps["half precision"])]
     for title, found in steps.items():
@@ -69,10 +70,10 @@ def _half_line(found: Result) -> str:
     )
 
 
-def _batch_rows(found: Result) -> list[str]:
+def _batch_rows(backend: str, found: Result) -> list[str]:
     """The table of batch sizes."""
     lines = [
-        "", "| queries at once | queries/s | coarse, refine, score ms | peak MiB | largest rotation"
+        "", f"| {backend}, queries at once | queries/s | coarse, refine, score ms | peak MiB | largest rotation"
         ", position | largest change of a score | |", "|" + "---|" * 7,
     ]  # fmt: skip
     for size, figures in found.items():

@@ -95,7 +95,7 @@ def test_a_whole_check_with_recorded_steps(
     }  # fmt: skip
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu_run, "machine", lambda: dict(MACHINE))
-    monkeypatch.setattr(gpu_run, "_is_there", lambda run, config, name: name == "gsplat")
+    monkeypatch.setattr(gpu_run, "_is_there", lambda run, config, name: name == "triton")
     monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
     monkeypatch.setattr(gpu_run, "run_step", lambda name, a, s: dict(recorded[name]))
     config = gpu_run.CheckConfig(json=tmp_path / "found.json", build=False, paper_iterations=0)
@@ -103,13 +103,13 @@ def test_a_whole_check_with_recorded_steps(
     document = json.loads(config.json.read_text())
     assert document["good"]
     assert list(document["steps"]) == [
-        "compare gsplat", "default gsplat", "detect gsplat", "batches", "hot paths gsplat",
+        "compare triton", "default triton", "detect triton", "batches triton", "hot paths triton",
         "loss", "half precision",
     ]  # fmt: skip
     out = capsys.readouterr().out
     assert out.strip() == table(document)
-    assert "| gsplat | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | ok |" in out
-    assert "| default gsplat | 20.0 | 38.00 | 900 | 0.100, -, - | 4.0 | 0.9000 |" in out
+    assert "| triton | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | ok |" in out
+    assert "| default triton | 20.0 | 38.00 | 900 | 0.100, -, - | 4.0 | 0.9000 |" in out
     assert "| 4 | 16.0 | 20.0, 200.0, 5.0 | 100 | 1.0e-04 deg, 1.0e-05 | 1.0e-05 | ok |" in out
     assert "scores unchanged to 3 digits (at most 1.0e-04)" in out
     assert os.environ["TORCH_CUDA_ARCH_LIST"] == "8.9"

@@ -38,7 +38,7 @@ def test_training_on_the_cpu_loads_no_cuda_package() -> None:
     assert not NEVER & set(result.stdout.split())
 
 
-@pytest.mark.parametrize("backend", ["gsplat", "graphdeco"])
+@pytest.mark.parametrize("backend", ["triton", "gsplat", "graphdeco"])
 def test_backend_on_the_gpu_agrees_with_reference(backend: str) -> None:
     """The comparison of benchmarks/gpu_check.py, where there is a GPU and the package."""
     from gaussian_renderer import available_backends
