@@ -60,7 +60,7 @@ class DetectConfig:
     false_alarm_rate: float = 0.01
     """Share of good images that may be called anomalous; sets the threshold."""
     batch_size: int | None = None
-    """Queries whose poses are refined in lock step (gsplat only); default: 16 with it, else 1."""
+    """Queries that go through together; default: 16 with triton or gsplat on a GPU, else 1."""
     precision: Literal["auto", "single", "half"] = "auto"
     """Of EfficientNet-b4 and LoFTR; auto: half on a GPU if the first queries score the same."""
     backend: str = "auto"

@@ -11,8 +11,9 @@ what cannot run is left out with its reason. The JSON is written after every ste
 is cut off leaves what it found.
 
 Our own backend `triton` comes first, as it needs nothing but PyTorch. gsplat compiles its kernels
-at the first run, which may take most of the time: run the command again then. Exits with 0 if all steps went well and all comparisons are within their limits, with 1
-if not, with 2 without a GPU or without the project's packages, with 130 when interrupted.
+at the first run, which may take most of the time: run the command again then. Exits with 0 if all
+steps went well and all comparisons are within their limits, with 1 if not, with 2 without a GPU or
+without the project's packages, with 130 when interrupted.
 """
 
 import importlib

@@ -93,14 +93,19 @@ def compare_backend(backend: str, device: str = "cuda") -> Result:
     """One backend in float32 against `reference` in float64, on the same device.
 
     Largest differences of image, alpha and depth sum; relative L2 of every gradient, those of the
-    view (the pose) and of the projected means (growth) among them.
+    view (the pose) and of the projected means (growth) among them; and whether a second run gave
+    the same bits.
     """
     gaussians, camera, view = random_scene(device)
     results, gradients = _outputs(backend, gaussians, camera, view)
+    again, gradients_again = _outputs(backend, gaussians, camera, view)
     exact, expected = _outputs("reference", gaussians.map(Tensor.double), camera, view)
     found: Result = {
         f"{key}_max": float((results[key] - exact[key]).detach().abs().max()) for key in results
     }
+    found["same_bits"] = all(torch.equal(results[key], again[key]) for key in results) and all(
+        torch.equal(a, b) for a, b in zip(gradients.values(), gradients_again.values(), strict=True)
+    )
     found["gradients"] = {
         key: float((gradients[key] - expected[key]).norm() / expected[key].norm())
         for key in gradients

@@ -34,15 +34,17 @@ def table(document: dict[str, Any]) -> str:
     steps, gpu = document["steps"], document["machine"]
     lines = [
         f"{gpu['gpu']}, CUDA {gpu['cuda']}, torch {gpu['torch']}, commit {gpu['commit']}", "",
-        "| against reference | image | alpha | depth | worst gradient | |",
-        "|---|---|---|---|---|---|",
+        "| against reference | image | alpha | depth | worst gradient | same bits twice | |",
+        "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for title, found in steps.items():
         if title.startswith("compare ") and "error" not in found:
             name, value = max(found["gradients"].items(), key=lambda item: item[1])
             cells = [f"{found[key]:.1e}" for key in ("image_max", "alpha_max", "depth_max")]
+            bits = "yes" if found["same_bits"] else "no"
             verdict = "ok" if within_limits(found) else "TOO FAR"
-            lines.append(f"| {title[8:]} | {' | '.join(cells)} | {value:.1e} {name} | {verdict} |")
+            cells += [f"{value:.1e} {name}", bits, verdict]
+            lines.append(f"| {title[8:]} | {' | '.join(cells)} |")
     lines += ["", "| data/brick_dog | training s | PSNR dB | peak MiB | coarse, refine, score s "
               "| queries/s | image AUROC | pixel AUROC | AUPRO | step ms | pose step ms, 16 of them"
               " | 16 views ms |", "|" + "---|" * 12]  # fmt: skip
@@ -73,8 +75,8 @@ def _half_line(found: Result) -> str:
 def _batch_rows(backend: str, found: Result) -> list[str]:
     """The table of batch sizes."""
     lines = [
-        "", f"| {backend}, queries at once | queries/s | coarse, refine, score ms | peak MiB | largest rotation"
-        ", position | largest change of a score | |", "|" + "---|" * 7,
+        "", f"| {backend}, queries at once | queries/s | coarse, refine, score ms | peak MiB | "
+        "largest rotation, position | largest change of a score | |", "|" + "---|" * 7,
     ]  # fmt: skip
     for size, figures in found.items():
         if not isinstance(figures, dict):  # how long the step took

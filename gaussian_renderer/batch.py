@@ -38,7 +38,7 @@ def render_batch(
 ) -> RenderingBatch:
     """Renders B views; gradients flow to the Gaussians, `colours` and `views`.
 
-    gsplat renders `at_once` views in one call (memory grows with it); the other backends render
+    triton and gsplat render `at_once` views in one call (memory grows with it); the other backends render
     one after the other, with the same result as `render`.
     """
     rasteriser = select_backend(backend, gaussians.means.device)

@@ -1,4 +1,4 @@
-"""Gauss-Newton normal equations of the pose by rendering alone, for the backends on a GPU.
+"""Gauss-Newton normal equations of the pose by rendering alone, for gsplat and graphdeco.
 
 The gradient J^T W r comes exactly from the rasteriser's own backward pass, so Levenberg-Marquardt
 ends where the cost does. J^T W J only shapes the steps: its pixel Jacobian is taken by central

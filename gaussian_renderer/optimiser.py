@@ -66,6 +66,10 @@ class GaussianAdam:
         ]  # fmt: skip
         if _has_kernel(gaussians.means):
             fused_adam(groups, self.steps, betas, EPSILON, threads)
+        elif gaussians.means.is_cuda and "triton" in available_backends("cuda"):
+            from .triton.adam import fused_adam as fused_adam_on_gpu
+
+            fused_adam_on_gpu(groups, self.steps, betas, EPSILON)
         else:
             adam_reference(groups, self.steps, betas, EPSILON)
         for parameter in parameters.values():

@@ -40,19 +40,29 @@ KERNELS = (
         "colours", "_colours_backward",
         {"TERMS": 16, "STORE": True, "MOVING": False, "BLOCK": 128},
     ),
+    Kernel("binning", "_cover", {"BLOCK": 128}),
+    Kernel("binning", "_number", {"BLOCK": 128}),
     Kernel("blending", "_blend", {"CHANNELS": 3, "CHUNK": 8}),
     Kernel("blending", "_blend_backward", {"CHANNELS": 3, "CHUNK": 8}),
     Kernel("tangents", "_move", {"BLOCK": 128}),
     Kernel("tangents", "_recolour", {"TERMS": 16, "BLOCK": 128}),
     Kernel("pose", "_sum_tiles", _SUMS, warps=8),
+    Kernel("adam", "_adam", {"BLOCK": 1024}),
     Kernel("ssim", "_blur_moment_rows", {"RADIUS": 5, "BLOCK": 128}),
     Kernel("ssim", "_ssim_columns", {"RADIUS": 5, "BLOCK": 128}),
     Kernel("ssim", "_blur_rows", {"RADIUS": 5, "BLOCK": 128}),
     Kernel("ssim", "_gradient_columns", {"RADIUS": 5, "BLOCK": 128}),
 )  # fmt: skip
-_INTEGERS = {"count"}
-_FLOATS = {"fx", "fy", "cx", "cy", "huber", "ssim_weight"}
-_INDICES = {"splats", "starts", "slots", "owners"}  # 64 bits
+_ARGUMENTS = {  # Triton's names of the types of arguments that are not arrays of floats
+    "i32": {"count", "total", "across", "tiles", "head"},
+    "fp32": {
+        "fx", "fy", "cx", "cy", "huber", "ssim_weight", "first_rate", "rest_rate", "gain",
+        "square_gain", "correction", "square_correction", "epsilon",
+    },
+    "*i64": {"splats", "starts", "slots", "owners", "lengths", "ends", "keys"},
+    "*i32": {"corners", "widths", "radii", "nearness"},
+}  # fmt: skip
+_FLOAT_SIZES = ("projection", "tangents", "binning")  # take width and height as floats
 
 
 @dataclass(frozen=True)
@@ -65,20 +75,12 @@ class CompileConfig:
 
 def types_of(kernel: Kernel, names: list[str]) -> dict[str, str]:
     """Triton's names of the types of a kernel's arguments, as its launches have them."""
-    sizes = "i32" if kernel.module in ("blending", "pose", "ssim") else "fp32"
-    found = {}
-    for name in names:
-        if name in kernel.constants:
-            found[name] = "constexpr"
-        elif name in _FLOATS:
-            found[name] = "fp32"
-        elif name in ("width", "height"):
-            found[name] = sizes
-        elif name in _INTEGERS:
-            found[name] = "i32"
-        else:
-            found[name] = "*i64" if name in _INDICES else "*fp32"
-    return found
+    sizes = "fp32" if kernel.module in _FLOAT_SIZES else "i32"
+    named = {name: kind for kind, members in _ARGUMENTS.items() for name in members}
+    named |= dict.fromkeys(("width", "height"), sizes) | dict.fromkeys(
+        kernel.constants, "constexpr"
+    )
+    return {name: named.get(name, "*fp32") for name in names}
 
 
 def compile_kernel(kernel: Kernel, architecture: int) -> str:

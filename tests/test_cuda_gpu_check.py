@@ -25,6 +25,7 @@ def test_the_comparison_accepts_what_is_right(backend: str) -> None:
     found = gpu_steps.compare_backend(backend, device="cpu")
     assert within_limits(found)
     assert found["image_max"] < 1e-4
+    assert found["same_bits"]
     assert set(found["gradients"]) == {
         "means", "log_scales", "quaternions", "opacity_logits", "sh", "view", "screen",
     }  # fmt: skip
@@ -72,7 +73,10 @@ def test_a_whole_check_with_recorded_steps(
     ms = {"median": 1.5, "min": 1.4, "max": 2.0}
     by = {"means": 1e-4, "view": 2e-4}
     recorded: dict[str, dict[str, Any]] = {
-        "compare": {"image_max": 1e-5, "alpha_max": 1e-5, "depth_max": 1e-5, "gradients": by},
+        "compare": {
+            "image_max": 1e-5, "alpha_max": 1e-5, "depth_max": 1e-5, "gradients": by,
+            "same_bits": True,
+        },
         "loss": {"gradient": 1e-5},
         "half": {
             "largest_relative_change": 1e-4, "same_to_3_digits": True, "single_ms": ms,
@@ -108,7 +112,7 @@ def test_a_whole_check_with_recorded_steps(
     ]  # fmt: skip
     out = capsys.readouterr().out
     assert out.strip() == table(document)
-    assert "| triton | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | ok |" in out
+    assert "| triton | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | yes | ok |" in out
     assert "| default triton | 20.0 | 38.00 | 900 | 0.100, -, - | 4.0 | 0.9000 |" in out
     assert "| 4 | 16.0 | 20.0, 200.0, 5.0 | 100 | 1.0e-04 deg, 1.0e-05 | 1.0e-05 | ok |" in out
     assert "scores unchanged to 3 digits (at most 1.0e-04)" in out

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import gaussian_renderer.triton as ours
 from gaussian_renderer import reference
-from gaussian_renderer.triton.binning import bin_splats, half_extents, tiles_of
+from gaussian_renderer.triton.binning import bin_splats, cover, tiles_of
 from gaussian_renderer.triton.projection import project
 from scene import Gaussians
 
@@ -141,8 +141,8 @@ def test_lists_name_the_gaussians_of_every_tile_nearest_first() -> None:
     pixels, _, depths, spreads = project(
         gaussians.means, gaussians.log_scales, gaussians.quaternions, torch.stack(views), CAMERA
     )
-    halves = half_extents(gaussians.opacities.expand(2, -1), spreads)
-    bins = bin_splats(pixels, halves, depths, CAMERA)
+    covers = cover(pixels, spreads, gaussians.opacities.expand(2, -1), CAMERA)
+    bins = bin_splats(covers, depths, CAMERA)
     expected = [own for view in views for own in tiles_by_hand(gaussians, view)]
     found = [
         [int(splat) % len(gaussians) for splat in bins.splats[start:end]]
@@ -177,5 +177,5 @@ def test_everything_stays_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None
             background, 0.3, owners=mark(torch.zeros(1, dtype=torch.int64)),
         )  # fmt: skip
         assert all(map(on_gpu, [splats.images, splats.alphas, splats.depth_sums, rows]))
-    assert len(launched) == 8
+    assert len(launched) == 12
     assert all(launched)

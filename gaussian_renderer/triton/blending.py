@@ -79,7 +79,9 @@ class _Blending(torch.autograd.Function):
             blended, alphas, *(flow.contiguous() for flow in upstream), slots,
             ctx.camera.width, ctx.camera.height, CHANNELS=channels.shape[2], CHUNK=CHUNK,
         )  # fmt: skip
-        sums = torch.segment_reduce(slots, "sum", lengths=bins.lengths, axis=0, unsafe=True)
+        sums = slots.new_zeros(len(bins.lengths), slots.shape[1])
+        if len(slots):
+            sums = torch.segment_reduce(slots, "sum", lengths=bins.lengths, axis=0, unsafe=True)
         sums = sums.unflatten(0, opacities.shape)
         by_log_opacity, by_pixel, by_conic, by_channel = sums.split(
             [1, 2, 3, channels.shape[2]], dim=-1

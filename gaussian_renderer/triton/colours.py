@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..spherical_harmonics import _C1, _C2, _C3, C0
 from .algebra import dot, from_camera, load_vector, load_view, store_vector, to_camera
-from .projection import view_gradient
+from .projection import over_views, view_gradient
 
 BLOCK = 128  # Gaussians of one program
 _K0, _K1 = tl.constexpr(C0), tl.constexpr(_C1)
@@ -63,7 +63,7 @@ class _Colours(torch.autograd.Function):
         if ctx.own and len(by_sh):
             by_sh[:, :, 0] = 0.0
         by_view = view_gradient(by_view) if moving else None
-        return by_mean.sum(0), by_sh.sum(0) if len(by_sh) else None, by_view, None
+        return over_views(by_mean), over_views(by_sh) if len(by_sh) else None, by_view, None
 
 
 @triton.jit

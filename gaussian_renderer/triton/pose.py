@@ -13,7 +13,7 @@ from torch import Tensor
 from scene import Camera, Gaussians
 
 from ..variants import Variants
-from .binning import bin_splats, half_extents, tiles_of
+from .binning import bin_splats, cover, tiles_of
 from .blending import LEAST, alphas_of, load_splats, tile_place, weights_of
 from .colours import seen_colours
 from .projection import project
@@ -49,7 +49,7 @@ def pose_rows(
         gaussians.means, gaussians.log_scales, gaussians.quaternions, views, camera
     )
     opacities = opacities_of(gaussians, len(views), variants, owners).contiguous()
-    bins = bin_splats(pixels, half_extents(opacities, spreads), depths, camera)
+    bins = bin_splats(cover(pixels, spreads, opacities, camera), depths, camera)
     constant = None if variants is None or variants.sh_constant is None else variants.sh_constant
     colours = seen_colours(
         gaussians.means, gaussians.sh, views, None if constant is None else constant[owners]

@@ -74,7 +74,7 @@ class _Projection(torch.autograd.Function):
             means, log_scales, quaternions, views, *flows, by_mean, by_scale, by_quaternion,
             by_view, len(means), *lens(ctx.camera), MOVING=moving, BLOCK=BLOCK,
         )  # fmt: skip
-        by = [flow.sum(0) for flow in (by_mean, by_scale, by_quaternion)]
+        by = [over_views(flow) for flow in (by_mean, by_scale, by_quaternion)]
         return *by, view_gradient(by_view) if moving else None, None
 
 
@@ -84,6 +84,11 @@ def lens(camera: Camera) -> tuple[float, ...]:
         float(camera.fx), float(camera.fy), float(camera.cx), float(camera.cy),
         float(camera.width), float(camera.height),
     )  # fmt: skip
+
+
+def over_views(flow: Tensor) -> Tensor:
+    """Sum of gradients [B, N, ...] over the views; nothing is launched for a single one."""
+    return flow[0] if len(flow) == 1 else flow.sum(0)
 
 
 def view_gradient(partial: Tensor) -> Tensor:

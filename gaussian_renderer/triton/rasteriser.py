@@ -8,7 +8,7 @@ from torch import Tensor
 from scene import Camera, Gaussians
 
 from ..variants import Variants
-from .binning import bin_splats, half_extents, radii_of
+from .binning import bin_splats, cover
 from .blending import blend
 from .colours import seen_colours
 from .projection import project
@@ -61,8 +61,8 @@ def rasterise_views(
     if screen is not None:
         pixels = pixels + screen
     opacities = opacities_of(gaussians, len(views), variants, owners)
-    halves = half_extents(opacities, spreads)
-    bins = bin_splats(pixels, halves, depths, camera)
+    covers = cover(pixels, spreads, opacities, camera)
+    bins = bin_splats(covers, depths, camera)
     if colours is None:
         constant = None if variants is None else variants.sh_constant
         constant = constant if constant is None or owners is None else constant[owners]
@@ -75,7 +75,7 @@ def rasterise_views(
     count = background.shape[0]
     images = blended[:, :count] + (1 - alphas)[:, None] * background[:, None, None]
     depth_sums = blended[:, count] if with_depth else None
-    return Splats(images, alphas, depth_sums, radii_of(pixels, halves, camera))
+    return Splats(images, alphas, depth_sums, covers.radii)
 
 
 def opacities_of(
