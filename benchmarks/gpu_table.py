@@ -7,11 +7,16 @@ Result = dict[str, Any]
 
 
 def within_limits(result: Result) -> bool:
-    """Whether a comparison meets the stated tolerances (1e-3 in images, 1e-2 in gradients)."""
+    """Whether a comparison meets the stated tolerances.
+
+    1e-2 in gradients; 1e-3 in images, which one value in a thousand may break by up to 1e-2: where
+    alpha is 1/255 the splats end, on either side of rounding, or a little early (docs/gpu.md).
+    """
     gradients = result["gradients"]
     values = gradients.values() if isinstance(gradients, dict) else [gradients]
-    finite = all(math.isfinite(v) for v in values)
-    return finite and max(values) <= 1e-2 and result["image_max"] <= 1e-3
+    finite = all(math.isfinite(v) for v in [*values, result["image_max"]])
+    images = result["image_max"] <= 1e-2 and result["image_far"] <= 1e-3
+    return finite and max(values) <= 1e-2 and images
 
 
 def agrees(found: Result) -> bool:

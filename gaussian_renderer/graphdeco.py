@@ -5,8 +5,9 @@ as constants. So the pose acts here, in PyTorch: means and covariances are broug
 frame and the extension sees an identity view, which lets gradients reach the pose through the
 3D Gaussians. Alpha and depth are rendered as channels (ones and camera z).
 
-The extension cuts each Gaussian at a 3-sigma square snapped to its tiles, so faint rims may differ
-from the other backends (see docs/gpu.md).
+The extension ends each Gaussian at a square of 3 sigma, a little earlier where a tile begins, so
+rims differ from the other backends. But for that it agrees with `reference` to rounding: its own
+kernels were run on a CPU (`python -m scripts.cuda_on_cpu`, docs/gpu.md).
 """
 
 import importlib

@@ -22,10 +22,15 @@ def mean_squared_distances(
     """
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu and len(points) > NEIGHBOURS and importlib.util.find_spec("simple_knn") is not None:
-        extension = importlib.import_module("simple_knn._C")
-        squared: Tensor = extension.distCUDA2(points.detach().float().to(device).contiguous())
-        return squared.cpu()
+        return by_simple_knn(points.detach().float().to(device)).cpu()
     where = points.detach().to("cpu", torch.float64).numpy()
     wanted = np.arange(2, min(NEIGHBOURS + 1, len(where)) + 1)  # the first is the point itself
     distances, _ = cKDTree(where).query(where, k=wanted)
     return torch.from_numpy(distances).square().mean(dim=1).float()
+
+
+def by_simple_knn(points: Tensor) -> Tensor:  # [N, 3] float32, N > 3, on the GPU
+    """The same by simple-knn, [N] on the GPU."""
+    extension = importlib.import_module("simple_knn._C")
+    squared: Tensor = extension.distCUDA2(points.contiguous())
+    return squared

@@ -31,11 +31,14 @@ def test_the_comparison_accepts_what_is_right(backend: str) -> None:
     }  # fmt: skip
 
 
-def test_the_comparison_refuses_a_wrong_gradient() -> None:
-    found = {"image_max": 1e-5, "gradients": {"means": 1e-4, "view": 0.02}}
-    assert not within_limits(found)
-    assert not within_limits({"image_max": 1e-5, "gradients": {"view": float("nan")}})
-    assert not within_limits({"image_max": 2e-3, "gradients": {"view": 1e-4}})
+def test_the_comparison_refuses_what_is_wrong() -> None:
+    right = {"image_max": 3e-3, "image_far": 1e-4, "gradients": {"means": 1e-4, "view": 1e-4}}
+    assert within_limits(right)
+    assert not within_limits(right | {"gradients": {"means": 1e-4, "view": 0.02}})
+    assert not within_limits(right | {"gradients": {"view": float("nan")}})
+    assert not within_limits(right | {"image_max": 2e-2})
+    assert not within_limits(right | {"image_max": float("nan")})
+    assert not within_limits(right | {"image_far": 2e-3})
 
 
 def test_a_step_that_fails_is_told_and_does_not_stop_the_check() -> None:
@@ -74,8 +77,8 @@ def test_a_whole_check_with_recorded_steps(
     by = {"means": 1e-4, "view": 2e-4}
     recorded: dict[str, dict[str, Any]] = {
         "compare": {
-            "image_max": 1e-5, "alpha_max": 1e-5, "depth_max": 1e-5, "gradients": by,
-            "same_bits": True,
+            "image_max": 1e-5, "image_far": 0, "alpha_max": 1e-5, "depth_max": 1e-5,
+            "gradients": by, "same_bits": True,
         },
         "loss": {"gradient": 1e-5},
         "half": {

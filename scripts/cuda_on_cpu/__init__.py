@@ -1,0 +1,1 @@
+"""Runs the CUDA kernels of the submodules on the CPU, to hold our adapters against them."""
