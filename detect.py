@@ -60,7 +60,7 @@ class DetectConfig:
     false_alarm_rate: float = 0.01
     """Share of good images that may be called anomalous; sets the threshold."""
     batch_size: int | None = None
-    """Queries that go through together; default: 16 with triton or gsplat on a GPU, else 1."""
+    """Queries judged together; default: 16 where a call renders many views (a GPU), else 1."""
     precision: Literal["auto", "single", "half"] = "auto"
     """Of EfficientNet-b4 and LoFTR; auto: half on a GPU if the first queries score the same."""
     backend: str = "auto"
@@ -156,15 +156,7 @@ def _inspections(
     """Every query with what was found in it, or why it cannot be judged; `size` at a time."""
     for start in range(0, len(queries), size):
         batch = queries[start : start + size]
-        if size > 1:
-            yield from zip(
-                batch, inspector.inspect_many([q.image_path for q in batch]), strict=True
-            )
-            continue
-        try:
-            yield batch[0], inspector.inspect(batch[0].image_path)
-        except InputError as error:
-            yield batch[0], error
+        yield from zip(batch, inspector.inspect_many([q.image_path for q in batch]), strict=True)
 
 
 def _output_root(config: DetectConfig) -> Path:

@@ -37,19 +37,19 @@ def perceptual(images: Tensor) -> Tensor:
 
 
 def tolerant_residual(query: Tensor, rendering: Tensor) -> Tensor:
-    """How far the images are apart where a shift of one pixel cannot explain it, [B, 3, H, W].
+    """How far the images are apart where a shift of one pixel cannot explain it, [..., 3, H, W].
 
-    In CIELAB; see `beyond_a_shift`. Images are [B, 3, H, W] RGB in 0..1.
+    In CIELAB; see `beyond_a_shift`. Images are [..., 3, H, W] RGB in 0..1.
     """
     return beyond_a_shift(perceptual(query), perceptual(rendering))
 
 
 def signed_residual(query: Tensor, rendering: Tensor) -> Tensor:
-    """Tolerant residual in RGB, smoothed with its sign, [B, 3, H, W]: what is standardised.
+    """Tolerant residual in RGB, smoothed with its sign, [..., 3, H, W]: what is standardised.
 
     Gamma-encoded RGB is about perceptual already, and the covariance of its channels turns it into
     whatever basis tells good from bad. Keeping the sign lets a patch of one colour add up where
-    noise cancels. Images are [B, 3, H, W] in 0..1.
+    noise cancels. Images are [..., 3, H, W] in 0..1.
     """
     ours, theirs = gaussian_blur(query, PRE_BLUR), gaussian_blur(rendering, PRE_BLUR)
     return gaussian_blur(beyond_a_shift(ours, theirs), ClassicalFeatures.sigma)

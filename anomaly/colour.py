@@ -21,7 +21,7 @@ def rgb_to_lab(
     images = images.clamp(0.0, 1.0)
     linear = images.clamp_min(_SRGB_KNEE).add_(0.055).div_(1.055).pow_(2.4)
     linear += (images - _SRGB_KNEE).clamp_max_(0.0).div_(12.92)
-    matrix = images.new_tensor(_RGB_TO_XYZ)
+    matrix = torch.tensor(_RGB_TO_XYZ).to(images, non_blocking=True)
     matrix = matrix / matrix.sum(dim=1, keepdim=True)  # white becomes (1, 1, 1)
     xyz = (matrix @ linear.flatten(start_dim=-2)).reshape(images.shape)
     root = xyz.clamp_min(_KNEE).pow_(1.0 / 3.0)

@@ -35,7 +35,7 @@ class EfficientNetFeatures:
             images = nn.functional.interpolate(
                 images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
             )
-        mean, std = images.new_tensor(_MEAN), images.new_tensor(_STD)
+        mean, std = (torch.tensor(each).to(images, non_blocking=True) for each in (_MEAN, _STD))
         return (images - mean[:, None, None]) / std[:, None, None]
 
     @torch.inference_mode()

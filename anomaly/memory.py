@@ -6,6 +6,7 @@ each element, and how sure that is: gloss and shading that the model cannot repr
 the views saw, stop looking like defects.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .angles import view_angles
 
 _LEVELS = 127  # of an int8
 
@@ -37,9 +40,9 @@ class MemorySettings:
 class Expectation(NamedTuple):
     """What the memory expects of each element at a query."""
 
-    mean: Tensor  # [N, C] signed residual, query minus rendering
-    covariance: Tensor  # [N, C (C + 1) / 2] of the residual around it, upper entries row by row
-    evidence: Tensor  # [N] sum of the weights of the near views that saw the element; 0: none
+    mean: Tensor  # [..., N, C] signed residual, query minus rendering
+    covariance: Tensor  # [..., N, C (C + 1) / 2] of the residual around it, upper entries by row
+    evidence: Tensor  # [..., N] sum of the weights of the near views that saw the element; 0: none
 
 
 class ResidualMemory:
@@ -47,6 +50,8 @@ class ResidualMemory:
 
     Residuals are kept as signed square roots in int8: steps of 6e-5 of the limit near zero,
     about 2 % of it at the limit. Weights saturate as w / (w + half_weight) in uint8.
+    Residuals and weights may be on a GPU (`to`), and what is expected is computed there; rotations
+    stay on the host, which picks the nearest views without asking the device.
     """
 
     def __init__(
@@ -86,6 +91,14 @@ class ResidualMemory:
         packed_rotations = rotations.detach().to("cpu", torch.float64)
         return cls(packed_rotations, torch.stack(residuals), torch.stack(weights), limit)
 
+    def to(self, device: torch.device | str) -> "ResidualMemory":
+        """The same memory, its residuals and weights on another device."""
+        moved = copy.copy(self)
+        moved.residuals, moved.weights = self.residuals.to(device), self.weights.to(device)
+        total, first, second = self._totals
+        moved._totals = total.to(device), first.to(device), second.to(device)
+        return moved
+
     def joined(self, other: "ResidualMemory") -> "ResidualMemory":
         """Both memories' views of the same elements, this one's first.
 
@@ -102,7 +115,7 @@ class ResidualMemory:
 
     def expect(
         self,
-        rotation: Tensor,  # [3, 3] world to camera of the query
+        rotation: Tensor,  # [..., 3, 3] world to camera of the query, or of several
         settings: MemorySettings | None = None,
         exclude: int | None = None,  # a view that must not speak: leave-one-out
     ) -> Expectation:
@@ -110,36 +123,48 @@ class ResidualMemory:
 
         Weighted mean and covariance over the nearest views, shrunk towards the mean and variance
         of all views of the same element, and these towards zero and those of the whole object.
+        Computed on the device of the residuals, which is not waited for.
         """
         settings = settings or MemorySettings()
         mean_all, variance_all = self._over_all_views(settings.prior, exclude)
-        angles = view_angles(self.rotations, rotation, settings.roll_weight)
-        if exclude is not None:
-            angles[exclude] = math.inf
-        near = angles.argsort(stable=True)[: settings.neighbours]
-        near = near[angles[near].isfinite()]
-        closeness = torch.exp(-0.5 * (angles[near] / settings.reach) ** 2).float()
-        rows, columns = torch.triu_indices(mean_all.shape[1], mean_all.shape[1])
-        total = torch.zeros_like(variance_all)
-        first = torch.zeros_like(mean_all)
-        second = torch.zeros(len(mean_all), len(rows))
-        for view, factor in zip(near.tolist(), closeness.tolist(), strict=True):
+        near, closeness = self._nearest(rotation, settings, exclude)
+        channels, device = mean_all.shape[1], mean_all.device
+        rows, columns = torch.triu_indices(channels, channels, device=device).unbind()
+        total = variance_all.new_zeros(*rotation.shape[:-2], *variance_all.shape)
+        first = total.new_zeros(*total.shape, channels)
+        second = total.new_zeros(*total.shape, len(rows))
+        for view, factor in zip(near.unbind(-1), closeness.unbind(-1), strict=True):
             residual, weight = self._unpack(view)
-            weight *= factor
+            weight *= factor[..., None]
             total += weight
-            weighted = residual * weight[:, None]
+            weighted = residual * weight[..., None]
             first += weighted
-            second.addcmul_(weighted[:, rows], residual[:, columns])
-        whole = (total + settings.prior)[:, None]
+            second.addcmul_(_entries(weighted, rows), _entries(residual, columns))
+        whole = (total + settings.prior)[..., None]
         mean = (first + settings.prior * mean_all) / whole
         # the sum of weight (residual - mean)(residual - mean)^T, expanded: views are read only once
-        ours, theirs = mean[:, rows], mean[:, columns]
-        second -= first[:, rows] * theirs + ours * first[:, columns]
-        second.addcmul_(ours * theirs, total[:, None])
-        diagonal = rows == columns
-        second[:, diagonal] = second[:, diagonal].clamp_min(0.0)
-        second[:, diagonal] += settings.prior * variance_all[:, None]
-        return Expectation(mean, second / whole, total)
+        ours, theirs = _entries(mean, rows), _entries(mean, columns)
+        second -= _entries(first, rows) * theirs + ours * _entries(first, columns)
+        second.addcmul_(ours * theirs, total[..., None])
+        variance = second.clamp_min(0.0) + settings.prior * variance_all[:, None]
+        return Expectation(mean, torch.where(rows == columns, variance, second) / whole, total)
+
+    def _nearest(
+        self, rotation: Tensor, settings: MemorySettings, exclude: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest views [..., K] and their weights [..., K], on the device of the residuals.
+
+        Found on the host, where poses come from; a view that must not speak has no weight.
+        """
+        angles = view_angles(self.rotations, rotation, settings.roll_weight)
+        if exclude is not None:
+            angles[..., exclude] = math.inf
+        near = angles.argsort(dim=-1, stable=True)[..., : settings.neighbours]
+        angles = angles.gather(-1, near)
+        closeness = torch.exp(-0.5 * (angles / settings.reach) ** 2)
+        closeness = torch.where(angles.isfinite(), closeness, 0.0).float()
+        device = self.residuals.device
+        return near.to(device, non_blocking=True), closeness.to(device, non_blocking=True)
 
     def gap(self, rotation: Tensor, exclude: int | None = None) -> float:
         """Angle between the viewing directions of a query and the nearest view, radians.
@@ -155,8 +180,8 @@ class ResidualMemory:
         """Plain arrays for an npz file."""
         return {
             "rotations": self.rotations.numpy(),
-            "residuals": self.residuals.numpy(),
-            "weights": self.weights.numpy(),
+            "residuals": self.residuals.cpu().numpy(),
+            "weights": self.weights.cpu().numpy(),
             "limit": np.array(self.limit),
         }
 
@@ -175,17 +200,25 @@ class ResidualMemory:
         own = [torch.from_numpy(a.copy()) for a in (rotations, residuals, weights)]
         return cls(own[0].double(), own[1], own[2], float(limit))
 
-    def _unpack(self, view: int) -> tuple[Tensor, Tensor]:
-        """Residual [N, C] and weight [N] in 0..1 of one view."""
-        packed = self.residuals[view].float()
-        residual = packed.abs().mul_(packed).mul_(self.limit / _LEVELS**2)
-        return residual, self.weights[view].float().div_(255)
+    def _unpack(self, view: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Residual [..., N, C] and weight [..., N] in 0..1 of views [...]."""
+        if isinstance(view, int):
+            packed, weights = self.residuals[view], self.weights[view]
+        else:  # not residuals[view], which asks a GPU for a single number
+            packed, weights = (
+                stored.index_select(0, view.reshape(-1)).reshape(*view.shape, *stored.shape[1:])
+                for stored in (self.residuals, self.weights)
+            )
+        residual = packed.float()
+        residual = residual.abs().mul_(residual).mul_(self.limit / _LEVELS**2)
+        return residual, weights.float().div_(255)
 
     def _sum_views(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over all views of weight [N], weight x residual [N, C], weight x square [N]."""
         count, channels = self.residuals.shape[1:]
-        total, second = torch.zeros(count), torch.zeros(count)
-        first = torch.zeros(count, channels)
+        device = self.residuals.device
+        total, second = torch.zeros(count, device=device), torch.zeros(count, device=device)
+        first = torch.zeros(count, channels, device=device)
         for view in range(len(self.residuals)):
             residual, weight = self._unpack(view)
             total += weight
@@ -208,18 +241,6 @@ class ResidualMemory:
         return mean, (square - mean.square().mean(dim=1)).clamp_min_(0.0)
 
 
-def view_angles(
-    rotations: Tensor,  # [V, 3, 3] world to camera
-    rotation: Tensor,  # [3, 3]
-    roll_weight: float = 1.0,
-) -> Tensor:
-    """Angles between views and a query, radians, [V].
-
-    With `roll_weight` 1 that of the relative rotation, with 0 that of the optical axes (never
-    larger), in between their blend in squares.
-    """
-    ours = rotation.detach().to("cpu", torch.float64)
-    trace = (rotations * ours).sum(dim=(1, 2))
-    full = (((trace - 1.0) / 2.0).clamp(-1.0, 1.0)).acos()
-    axes = (rotations[:, 2] @ ours[2]).clamp(-1.0, 1.0).acos()
-    return (axes.square() * (1.0 - roll_weight) + full.square() * roll_weight).sqrt()
+def _entries(values: Tensor, index: Tensor) -> Tensor:
+    """Channels [..., N, E] of [..., N, C]; several times faster than indexing."""
+    return values.index_select(-1, index)

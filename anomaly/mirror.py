@@ -24,17 +24,17 @@ _LEAST, _MOST = 0.25, 100.0  # factors believed
 def mirrored(
     positions: Tensor,  # [N, 3]
     normals: Tensor,  # [N, 3] unit; sign does not matter
-    eye: Tensor,  # [3] camera centre
+    eye: Tensor,  # [..., 3] camera centre
 ) -> Tensor:
-    """Unit directions [N, 3] in which a mirror at each position would show the camera the world."""
-    sight = torch.nn.functional.normalize(positions - eye, dim=-1)
+    """Unit directions [..., N, 3] in which mirrors at the positions show the world to the eye."""
+    sight = torch.nn.functional.normalize(positions - eye[..., None, :], dim=-1)
     return sight - 2.0 * (sight * normals).sum(dim=-1, keepdim=True) * normals
 
 
 def cells(
-    directions: Tensor,  # [N, 3] unit
+    directions: Tensor,  # [..., 3] unit
 ) -> Tensor:
-    """Number of the table's cell of each direction, [N]."""
+    """Number of the table's cell of each direction, [...]."""
     x, y, z = directions.unbind(-1)
     row = ((0.5 + z.clamp(-1.0, 1.0).asin() / math.pi) * ROWS).long().clamp(0, ROWS - 1)
     turn = (torch.atan2(y, x) / (2.0 * math.pi)) % 1.0

@@ -1,4 +1,7 @@
-"""Brightness and colour of the whole picture: told apart from defects by a robust fit."""
+"""Brightness and colour of the whole picture: told apart from defects by a robust fit.
+
+For one image or, with leading dimensions, a stack of them. A GPU is never waited for.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,13 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .masked import masked_median, surely_none
+
 MINIMAL_GAIN = 0.1  # the median residual must fall by this share, or nothing is applied
 _GAINS = (0.25, 4.0)  # believed at most
 _BORDER = 0.01  # of the picture's shorter side, on each side: where the background is looked for
 _PLAIN = 0.02  # by less, colours of a plain background differ
 _MOSTLY = 0.75  # of the border must be plain: an object may reach over the rest
 _DARK = 0.1  # background below it tells no gain
-_SAMPLES = 8_000  # pixels used, about
+_SAMPLES = 8_000  # pixels used, at least, where there are so many; fewer than twice as many
+_FEWEST = 100  # pixels from which anything is fitted
 _SATURATED = 0.99  # a clipped query pixel tells nothing of the gain
 _TUKEY = 4.685  # residuals beyond so many standard deviations have no weight
 _ROUNDS = 12
@@ -22,27 +28,28 @@ _ROUNDS = 12
 class Photometry:
     """query = matrix @ rendering + offset, per pixel."""
 
-    matrix: Tensor  # [3, 3]
-    offset: Tensor  # [3]
-    significant: bool  # False: matrix and offset are those of no change
+    matrix: Tensor  # [..., 3, 3]
+    offset: Tensor  # [..., 3]
+    significant: Tensor  # [...] bool; False: matrix and offset are those of no change
 
     @property
     def gains(self) -> Tensor:
-        """How much brighter the query is than the rendering, per channel [3]."""
-        return self.matrix.diagonal().clamp(*_GAINS)
+        """How much brighter the query is than the rendering, per channel [..., 3]."""
+        return self.matrix.diagonal(dim1=-2, dim2=-1).clamp(*_GAINS)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Renderings [..., 3, H, W] as they would look under the light of the query, 0..1."""
-        if not self.significant:
+        if surely_none(self.significant):
             return images
-        changed = (self.matrix.to(images) @ images.flatten(start_dim=-2)).reshape(images.shape)
-        return (changed + self.offset.to(images)[:, None, None]).clamp(0.0, 1.0)
+        changed = (self.matrix @ images.flatten(start_dim=-2)).reshape(images.shape)
+        changed = (changed + self.offset[..., None, None]).clamp(0.0, 1.0)
+        return torch.where(self.significant[..., None, None, None], changed, images)
 
 
 def fit_photometry(
-    query: Tensor,  # [3, H, W], 0..1
-    rendering: Tensor,  # [3, H, W]
-    foreground: Tensor,  # [H, W] bool, where the object is
+    query: Tensor,  # [..., 3, H, W], 0..1
+    rendering: Tensor,  # [..., 3, H, W]
+    foreground: Tensor,  # [..., H, W] bool, where the object is
     model: Literal["gain", "affine"] = "gain",
 ) -> Photometry:
     """Global change of light or camera between rendering and query.
@@ -52,71 +59,109 @@ def fit_photometry(
     that a defect over a fifth of the object does not move it. Applied only if it lowers the
     median absolute residual by a tenth. Deterministic.
     """
-    usable = foreground & (query.amax(dim=0) < _SATURATED)
-    target = _sample(query, usable)  # [P, 3]
-    source = _sample(rendering, usable)
-    matrix, offset = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    none = Photometry(matrix.float(), offset.float(), False)
-    if len(target) < 100:
-        return none
-    before = (target - source).abs().median()
+    usable = foreground & (query.amax(dim=-3) < _SATURATED)
+    index, known = _sampled(usable)  # [..., P]
+    target, source = (_colours(image, index) for image in (query, rendering))  # [..., P, 3]
+    before = _median_size(target - source, known)
+    ones = torch.ones_like(source[..., :1])
     if model == "affine":
-        design = torch.cat([source, torch.ones_like(source[:, :1])], dim=1)  # [P, 4]
-        solution = _robust_solve(design, target)  # [4, 3]
-        matrix, offset = solution[:3].T, solution[3]
+        solution = _robust_solve(torch.cat([source, ones], dim=-1), target, known)  # [..., 4, 3]
+        matrix, offset = solution[..., :3, :].mT, solution[..., 3, :]
     else:
-        for channel in range(3):
-            design = torch.stack([source[:, channel], torch.ones(len(source)).double()], dim=1)
-            gain, shift = _robust_solve(design, target[:, channel : channel + 1])[:, 0]
-            matrix[channel, channel], offset[channel] = gain, shift
-    after = (target - source @ matrix.T - offset).abs().median()
-    if after > (1.0 - MINIMAL_GAIN) * before:
-        return none
-    return Photometry(matrix.float(), offset.float(), True)
+        each = torch.stack([source.mT, ones.mT.expand_as(source.mT)], dim=-1)  # [..., 3, P, 2]
+        solution = _robust_solve(each, target.mT[..., None], known[..., None, :])  # [..., 3, 2, 1]
+        matrix, offset = torch.diag_embed(solution[..., 0, 0]), solution[..., 1, 0]
+    after = _median_size(target - source @ matrix.mT - offset[..., None, :], known)
+    significant = (after <= (1.0 - MINIMAL_GAIN) * before) & (known.sum(dim=-1) >= _FEWEST)
+    same = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
+    matrix = torch.where(significant[..., None, None], matrix, same)
+    offset = torch.where(significant[..., None], offset, 0.0)
+    return Photometry(matrix.to(query), offset.to(query), significant)
 
 
 def background_gains(
-    query: Tensor,  # [3, H, W], 0..1
+    query: Tensor,  # [..., 3, H, W], 0..1
     background: Tensor,  # [3] behind the object in the train views
 ) -> Tensor:
-    """Gains [3] that give a query's plain background the colour that it had in the train views.
+    """Gains [..., 3] that give a query's plain background its colour in the train views.
 
     Another exposure or white balance shows there without any pose being known. Ones where the
     border of the picture is not plain, is right already, or is too dark to tell a gain.
     """
-    width = max(2, round(_BORDER * min(query.shape[1:])))
-    inside = torch.zeros(query.shape[1:], dtype=torch.bool, device=query.device)
-    inside[width:-width, width:-width] = True
-    border = query[:, ~inside]
-    middle = border.median(dim=1).values
-    off = (border - middle[:, None]).abs().amax(dim=0)
+    border = _border(query)  # [..., 3, P]
+    middle = border.median(dim=-1).values
+    off = (border - middle[..., None]).abs().amax(dim=-2)
     wanted = background.to(query)
-    is_plain = bool((off < _PLAIN).float().mean() > _MOSTLY)
-    if not is_plain or bool((middle - wanted).abs().max() < _PLAIN):
-        return torch.ones_like(wanted)
+    is_plain = (off < _PLAIN).float().mean(dim=-1) > _MOSTLY
+    is_off = (middle - wanted).abs().amax(dim=-1) >= _PLAIN
     gains = wanted / middle.clamp_min(1e-6)
-    bright = (middle > _DARK) & (wanted > _DARK)
-    return torch.where(bright, gains, torch.ones_like(gains)).clamp(*_GAINS)
+    told = (middle > _DARK) & (wanted > _DARK) & (is_plain & is_off)[..., None]
+    return torch.where(told, gains.clamp(*_GAINS), 1.0)
 
 
-def _sample(image: Tensor, usable: Tensor) -> Tensor:
-    """At most twice _SAMPLES usable pixels at equal distances, [P, 3] float64."""
-    index = usable.flatten().nonzero()[:, 0]
-    index = index[:: max(1, len(index) // _SAMPLES)]
-    return image.flatten(start_dim=1)[:, index].T.to("cpu", torch.float64)
+def _border(images: Tensor) -> Tensor:
+    """The pixels next to the edges of images [..., H, W], [..., P]."""
+    width = max(2, round(_BORDER * min(images.shape[-2:])))
+    rows, between = (width, images.shape[-2] - width), slice(width, -width)
+    strips = (
+        images[..., : rows[0], :],
+        images[..., rows[1] :, :],
+        images[..., between, :width],
+        images[..., between, -width:],
+    )
+    return torch.cat([strip.flatten(start_dim=-2) for strip in strips], dim=-1)
 
 
-def _robust_solve(design: Tensor, target: Tensor) -> Tensor:
-    """Coefficients [K, C] of design [P, K] @ coefficients = target [P, C], outliers ignored."""
-    ridge = 1e-9 * len(design) * torch.eye(design.shape[1], dtype=design.dtype)
-    weights = torch.ones(len(design), 1, dtype=design.dtype)
+def _sampled(usable: Tensor) -> tuple[Tensor, Tensor]:
+    """At most twice _SAMPLES usable pixels at equal distances: index [..., P], whether it is one.
+
+    The number of usable pixels is known on the host only where that costs nothing; on a GPU there
+    are places for as many as there may be.
+    """
+    rank = usable.flatten(start_dim=-2).cumsum(dim=-1)
+    count = rank[..., -1:]
+    stride = (count // _SAMPLES).clamp_min(1)
+    taken = (count + stride - 1) // stride
+    places = 2 * _SAMPLES if usable.is_cuda else max(1, int(taken.max()))
+    place = torch.arange(places, device=usable.device).expand(*taken.shape[:-1], places)
+    known = place < taken
+    index = torch.searchsorted(rank, place * stride + 1)  # where the rank first reaches that
+    return torch.where(known, index, 0), known
+
+
+def _colours(image: Tensor, index: Tensor) -> Tensor:
+    """Pixels [..., P, 3] float64 of images [..., 3, H, W]."""
+    flat = image.flatten(start_dim=-2)
+    return flat.take_along_dim(index[..., None, :], dim=-1).mT.double()
+
+
+def _median_size(residual: Tensor, known: Tensor) -> Tensor:
+    """Median [...] of the absolute residuals [..., P, 3] of the known pixels [..., P]."""
+    sizes = residual.abs()
+    return masked_median(
+        sizes.flatten(start_dim=-2), known[..., None].expand_as(sizes).flatten(start_dim=-2)
+    )
+
+
+def _robust_solve(design: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Coefficients [..., K, C] of design [..., P, K] @ coefficients = target, outliers ignored.
+
+    Rows that are not `known` [..., P] take no part.
+    """
+    part = known[..., None].to(design)
+    count = known.sum(dim=-1)[..., None, None]
+    ridge = 1e-9 * count * torch.eye(design.shape[-1], dtype=design.dtype, device=design.device)
+    weights = part
     for round_ in range(_ROUNDS):
-        normal = design.T @ (weights * design) + ridge
-        coefficients = torch.linalg.solve(normal, design.T @ (weights * target))
-        residual = (target - design @ coefficients).square().sum(dim=1, keepdim=True).sqrt()
-        deviation = 1.4826 * residual.median().clamp_min(1e-4)
+        normal = design.mT @ (weights * design) + ridge
+        # unlike solve, solve_ex does not wait for a GPU
+        coefficients = torch.linalg.solve_ex(normal, design.mT @ (weights * target)).result
+        residual = (target - design @ coefficients).square().sum(dim=-1, keepdim=True).sqrt()
+        middle = masked_median(residual[..., 0], known)[..., None, None]
+        deviation = 1.4826 * middle.clamp_min(1e-4)
         if round_ < _ROUNDS // 2:
-            weights = 1.0 / residual.maximum(deviation)
+            weights = part / residual.maximum(deviation)
         else:
-            weights = (1.0 - (residual / (_TUKEY * deviation)).square()).clamp_min(0.0).square()
+            share = (1.0 - (residual / (_TUKEY * deviation)).square()).clamp_min(0.0)
+            weights = part * share.square()
     return coefficients

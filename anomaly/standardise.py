@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .filters import gaussian_blur
+from .masked import masked_mean
 from .mirror import FRAMES, Frame
 
 NEAR_WEIGHTS = (0.0, 0.5, 1.0)
@@ -47,10 +48,10 @@ class Standardisation:
 
     def __call__(
         self,
-        residual: Tensor,  # [3, H, W] signed, smoothed
-        covariance: Tensor,  # [6, H, W] of residuals of good views
+        residual: Tensor,  # [..., 3, H, W] signed, smoothed
+        covariance: Tensor,  # [..., 6, H, W] of residuals of good views
     ) -> Tensor:
-        """Length of the residual in standard deviations, [H, W]."""
+        """Length of the residual in standard deviations, [..., H, W]."""
         squared, _ = _whiten(residual, covariance, self.floor)
         return squared.sqrt()
 
@@ -74,28 +75,27 @@ class Fit(NamedTuple):
 
 
 def outer(
-    values: Tensor,  # [3, ...]
+    values: Tensor,  # [..., 3, ...], the vectors along `dim`
+    dim: int = 0,
 ) -> Tensor:
-    """The 6 upper entries of each vector's outer product with itself, [6, ...]."""
-    r, g, b = values
-    return torch.stack((r * r, r * g, r * b, g * g, g * b, b * b))
+    """The 6 upper entries of each vector's outer product with itself, in the place of its 3."""
+    r, g, b = values.unbind(dim)
+    return torch.stack((r * r, r * g, r * b, g * g, g * b, b * b), dim=dim)
 
 
 def extend_beyond_silhouette(
-    maps: Tensor,  # [..., H, W] rendered over zero: the mean over the object times its alpha
-    alpha: Tensor,  # [H, W] cover of the object, 0..1
+    maps: Tensor,  # [..., C, H, W] rendered over zero: the mean over the object times its alpha
+    alpha: Tensor,  # [..., H, W] cover of the object, 0..1
     sigma: float,  # pixels, the blur of the residual that the maps are held against
 ) -> Tensor:
-    """What is normal at the object's edge also holds just outside of it, [..., H, W].
+    """What is normal at the object's edge also holds just outside of it, [..., C, H, W].
 
     A blurred residual leaks over the silhouette, where a rendered expectation is already zero:
     every edge would glow. The maps are blurred as the residual is and divided by the blurred
     alpha (normalised convolution); far from the object their mean over it takes over.
     """
-    inside = alpha > 0.5
-    if not inside.any():
-        return maps
-    typical = maps[..., inside].mean(dim=-1)[..., None, None]
+    alpha = alpha[..., None, :, :]
+    typical = masked_mean(maps, alpha > 0.5)[..., None, None]
     cover = gaussian_blur(alpha, sigma)
     return (gaussian_blur(maps, sigma) + _FAR * typical) / (cover + _FAR)
 
@@ -163,19 +163,19 @@ def _best(table: Tensor, margins: Tensor) -> int:
 
 
 def _whiten(residual: Tensor, covariance: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """r^T (covariance + floor^2 I)^-1 r and the logarithm of the determinant, both [H, W].
+    """r^T (covariance + floor^2 I)^-1 r and the logarithm of the determinant, both [..., H, W].
 
     By elimination (L D L^T). No pivot can be below floor^2, so rounding is not allowed to make one:
     where the three channels vary as one, cofactors in float32 would cancel to nothing.
     """
-    rr, rg, rb, gg, gb, bb = covariance
+    rr, rg, rb, gg, gb, bb = covariance.unbind(-3)
     least = floor**2
     first = rr.clamp_min(0.0) + least
     l_g, l_b = rg / first, rb / first
     second = (gg + least - l_g * rg).clamp_min(least)
     l_gb = (gb - l_b * rg) / second
     third = (bb + least - l_b * rb - l_gb.square() * second).clamp_min(least)
-    r, g, b = residual
+    r, g, b = residual.unbind(-3)
     y = g - l_g * r
     z = b - l_b * r - l_gb * y
     squared = r.square() / first + y.square() / second + z.square() / third

@@ -8,6 +8,7 @@ from torch import Tensor
 from scene import Camera, Gaussians
 
 from . import Rendering, render
+from .batch import RenderingBatch, render_batch
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,22 @@ class ObjectRenderer:
             self.gaussians, camera, self.background, depth=depth,
             backend=self.backend, threads=self.threads,
         )  # fmt: skip
+
+    def views(
+        self,
+        camera: Camera,  # at one place, or at B places [B, 4, 4]
+        colours: Tensor | None = None,  # [..., N, C] other channels, for each place its own
+        background: Tensor | None = None,  # [C] behind them
+    ) -> RenderingBatch:
+        """The object from every place of the camera, [..., C, H, W] like its poses [..., 4, 4]."""
+        leading = camera.world_to_camera.shape[:-2]
+        shown = render_batch(
+            self.gaussians, camera, camera.world_to_camera.reshape(-1, 4, 4),
+            self.background if background is None else background,
+            backend=self.backend, threads=self.threads,
+            colours=None if colours is None else colours.reshape(-1, *colours.shape[-2:]),
+        )  # fmt: skip
+        return shown.leading(leading)
 
     def channels(self, camera: Camera, colours: Tensor, background: Tensor) -> Rendering:
         """The object in other channels: `colours` [N, C] before `background` [C]."""

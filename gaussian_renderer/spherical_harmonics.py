@@ -12,7 +12,7 @@ _C3 = (-0.5900435899266435, 2.890611442640554, -0.4570457994644658, 0.3731763325
 
 
 def sh_basis(directions: Tensor, degree: int) -> Tensor:
-    """Basis functions at unit directions [N, 3] as [N, (degree + 1)^2]."""
+    """Basis functions at unit directions [..., 3] as [..., (degree + 1)^2]."""
     x, y, z = directions.unbind(-1)
     basis = [torch.full_like(x, C0)]
     if degree > 0:
@@ -29,10 +29,10 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
 
 
 def sh_colours(sh: Tensor, directions: Tensor) -> Tensor:
-    """Colours [N, 3] of coefficients [N, K, 3] seen along unit directions [N, 3].
+    """Colours [..., N, 3] of coefficients [N, K, 3] seen along unit directions [..., N, 3].
 
     0.5 is added and negative values are cut, as in 3DGS (Kerbl et al. 2023).
     """
     degree = int(sh.shape[1] ** 0.5) - 1
     basis = sh_basis(directions, degree)
-    return (torch.einsum("nk,nkc->nc", basis, sh) + 0.5).clamp_min(0.0)
+    return (torch.einsum("...nk,nkc->...nc", basis, sh) + 0.5).clamp_min(0.0)

@@ -38,8 +38,13 @@ class _Listener:
 
     def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
         """Those of the matcher."""
-        self.last = self.matcher.coarse_poses(image, camera)
-        return self.last
+        return self.coarse_poses_many(image[None], camera)[0]
+
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        """Those of the matcher; the last query's are kept."""
+        found = self.matcher.coarse_poses_many(images, camera)
+        self.last = found[-1]
+        return found
 
 
 def measure_poses(job: Job, settings: Settings, model: Path) -> dict[str, Any]:

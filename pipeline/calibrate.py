@@ -212,8 +212,8 @@ def _held_out(
 ) -> HeldOut:
     """Residual of a good view, and the parts of its covariance."""
     expectation = memory.expect(view.camera.world_to_camera[:3, :3])
-    commons = [place.moments(model, view.camera, frame).cpu() for frame in FRAMES]
-    parts = (*commons, expectation.covariance, outer(expectation.mean.T).T)
+    commons = [place.moments(model, view.camera, frame) for frame in FRAMES]
+    parts = (*commons, expectation.covariance, outer(expectation.mean, dim=-1))
     shown = corrected(model, view.camera, expectation, torch.cat(parts, dim=1))
     residual = compare(view.image, shown)[1]
     *common_maps, near, correction = shown.maps.split(6)

@@ -1,10 +1,11 @@
-"""A query as it would look in the light of the train views."""
+"""Queries as they would look in the light of the train views."""
 
 import torch
 from torch import Tensor
 
 from anomaly import fit_photometry
-from gaussian_renderer import Rendering
+from anomaly.masked import masked_median
+from gaussian_renderer.batch import RenderingBatch
 
 _OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
 _SAME = 0.03  # of the background's colour: background, which a lamp does not reach
@@ -13,23 +14,22 @@ _CLEARLY = 0.5  # of the residual must go, or it is no matter of light
 
 @torch.no_grad()
 def in_known_light(
-    image: Tensor,  # [3, H, W] the query
-    rendering: Rendering,  # of the object, at about the query's pose
+    images: Tensor,  # [B, 3, H, W] the queries
+    renderings: RenderingBatch,  # of the object, at about the queries' poses
     background: Tensor,  # [3]
-) -> Tensor | None:
-    """The query [3, H, W] without the gain and offset that set it off the rendering.
+) -> tuple[Tensor, Tensor]:
+    """The queries [B, 3, H, W] without the gain and offset that set them off the renderings.
 
-    What has the background's colour stays. None where light explains less than half of what
-    differs: another object, or a pose that is too wrong to tell.
+    What has the background's colour stays. Also whether light explains at least half of what
+    differs, [B] bool: not so for another object, or a pose that is too wrong to tell.
     """
-    shown, on_object = rendering.image.clamp(0.0, 1.0), rendering.alpha > _OBJECT_ALPHA
-    light = fit_photometry(image, shown, on_object)
-    if not light.significant:
-        return None
-    before = (image - shown)[:, on_object].abs().median()
-    if (image - light(shown))[:, on_object].abs().median() > _CLEARLY * before:
-        return None
-    offset, gains = (part.to(image)[:, None, None] for part in (light.offset, light.gains))
-    restored = ((image - offset) / gains).clamp(0.0, 1.0)
-    behind = (image - background.to(image)[:, None, None]).abs().amax(dim=0) < _SAME
-    return torch.where(behind, image, restored)
+    shown, on_object = renderings.images.clamp(0.0, 1.0), renderings.alphas > _OBJECT_ALPHA
+    light = fit_photometry(images, shown, on_object)
+    before, after = (
+        masked_median(difference.abs().flatten(1), on_object[:, None].expand_as(shown).flatten(1))
+        for difference in (images - shown, images - light(shown))
+    )
+    offset, gains = (part[..., None, None] for part in (light.offset, light.gains))
+    restored = ((images - offset) / gains).clamp(0.0, 1.0)
+    behind = (images - background.to(images)[:, None, None]).abs().amax(dim=1, keepdim=True) < _SAME
+    return torch.where(behind, images, restored), light.significant & (after <= _CLEARLY * before)

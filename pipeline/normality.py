@@ -23,10 +23,12 @@ from anomaly import (
     signed_residual,
 )
 from anomaly.classical import ClassicalFeatures
+from anomaly.masked import masked_median, surely_none
 from anomaly.mirror import FRAMES, Frame, MirrorStatistics, cells, mirrored
 from anomaly.standardise import DIAGONAL
 from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.spherical_harmonics import sh_colours
+from pose_estimation import camera_centres
 from scene import Camera
 
 from .normals import gaussian_normals
@@ -47,14 +49,17 @@ class Place:
     tables: dict[Frame, Tensor]  # anomaly.mirror, lamps before the object and beside the camera
 
     def moments(self, model: ObjectRenderer, camera: Camera, gloss: Frame) -> Tensor:
-        """Second moments to expect from a camera, [N, 6]."""
+        """Second moments to expect from a camera, or from several places of one, [..., N, 6]."""
         if gloss == "none":
             return self.common
-        directions = mirrored_directions(model, self.normals, camera, gloss)
-        index = cells(directions).to(self.common.device)
-        factors = self.tables[gloss].to(self.common)[index]
+        factors = self.tables[gloss][cells(mirrored_directions(model, self.normals, camera, gloss))]
         known = self.normals.abs().amax(dim=1) > 0
-        return self.common * torch.where(known, factors, torch.ones_like(factors))[:, None]
+        return self.common * torch.where(known, factors, torch.ones_like(factors))[..., None]
+
+    def to(self, device: torch.device | str) -> "Place":
+        """The same on another device."""
+        tables = {frame: table.to(device) for frame, table in self.tables.items()}
+        return Place(self.common.to(device), self.normals.to(device), tables)
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,15 @@ class Normality:
 
     def __call__(
         self,
-        residual: Tensor,  # [3, H, W], of `compare`
+        residual: Tensor,  # [..., 3, H, W], of `compare`
         shown: "Prediction",  # of `predict`
     ) -> Tensor:
-        """The anomaly map [H, W] of a query."""
-        return self.standardisation(residual, shown.maps) / shown.level
+        """The anomaly map [..., H, W] of a query, or of several."""
+        return self.standardisation(residual, shown.maps) / shown.level[..., None, None]
+
+    def to(self, device: torch.device | str) -> "Normality":
+        """The same on another device, where everything below is then computed."""
+        return replace(self, memory=self.memory.to(device), place=self.place.to(device))
 
     def arrays(self) -> dict[str, NDArray]:
         """Plain arrays for an npz file."""
@@ -117,66 +126,76 @@ def _place_from(arrays: dict[str, NDArray]) -> Place:
 def mirrored_directions(
     model: ObjectRenderer, normals: Tensor, camera: Camera, gloss: Frame
 ) -> Tensor:
-    """What each Gaussian mirrors [N, 3], in the frame in which the lamps stand still."""
+    """What each Gaussian mirrors [..., N, 3], in the frame in which the lamps stand still."""
     means = model.gaussians.means
-    directions = mirrored(means, normals.to(means), camera.centre.to(means))
+    eyes = camera_centres(camera.world_to_camera).to(means, non_blocking=True)
+    directions = mirrored(means, normals.to(means), eyes)
     if gloss == "camera":
-        directions = directions @ camera.world_to_camera[:3, :3].to(means).T
+        view = camera.world_to_camera.to(means, non_blocking=True)
+        directions = directions @ view[..., :3, :3].mT
     return directions
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a good object should look like in a query, and what is rendered with it."""
+    """What a good object should look like in a query or several, and what is rendered with it."""
 
-    image: Tensor  # [3, H, W] the rendering, corrected by the memory
-    alpha: Tensor  # [H, W]
-    maps: Tensor  # [C, H, W] the other channels, extended beyond the silhouette
-    level: float = 1.0  # of the scores of good images at this pose
+    image: Tensor  # [..., 3, H, W] the rendering, corrected by the memory
+    alpha: Tensor  # [..., H, W]
+    maps: Tensor  # [..., C, H, W] the other channels, extended beyond the silhouette
+    level: Tensor  # [...] of the scores of good images at this pose
 
 
 @torch.no_grad()
 def predict(
     model: ObjectRenderer,
-    camera: Camera,
+    camera: Camera,  # at one place, or at B places [B, 4, 4]
     known: Normality,
     exclude: int | None = None,  # a view of the memory that must not speak: leave-one-out
 ) -> Prediction:
-    """The object as the memory corrects it; `maps` is the residual's covariance [6, H, W]."""
-    rotation = camera.world_to_camera[:3, :3]
-    expectation = known.memory.expect(rotation, exclude=exclude)
-    near, correction = expectation.covariance, outer(expectation.mean.T).T
-    common = known.place.moments(model, camera, known.standardisation.gloss)
-    parts = (part.to(common) for part in (common, near, correction))
-    shown = corrected(model, camera, expectation, known.standardisation.covariance(*parts))
-    return replace(shown, level=known.level(known.memory.gap(rotation, exclude)))
+    """The object as the memory corrects it; `maps` is the residual's covariance [..., 6, H, W].
+
+    With `known` on the device of the Gaussians, that device is not waited for.
+    """
+    rotations = camera.world_to_camera[..., :3, :3]
+    expectation = known.memory.expect(rotations, exclude=exclude)
+    covariance = known.standardisation.covariance(
+        known.place.moments(model, camera, known.standardisation.gloss),
+        expectation.covariance,
+        outer(expectation.mean, dim=-1),
+    )
+    shown = corrected(model, camera, expectation, covariance)
+    gaps = [known.memory.gap(rotation, exclude) for rotation in rotations.reshape(-1, 3, 3)]
+    level = torch.tensor([known.level(gap) for gap in gaps]).reshape(rotations.shape[:-2])
+    return replace(shown, level=level.to(shown.level, non_blocking=True))
 
 
 @torch.no_grad()
 def corrected(
     model: ObjectRenderer,
-    camera: Camera,
-    expectation: Expectation,
-    channels: Tensor,  # [N, C] whatever else is to be rendered, over zero
+    camera: Camera,  # at one place, or at B places [B, 4, 4]
+    expectation: Expectation,  # with the same leading dimensions
+    channels: Tensor,  # [..., N, C] whatever else is to be rendered, over zero
 ) -> Prediction:
     """Renders the object with the memory's correction added to its colours."""
     gaussians, background = model.gaussians, model.background
-    view = camera.world_to_camera.to(gaussians.means)
-    points = gaussians.means @ view[:3, :3].T + view[:3, 3]
-    directions = torch.nn.functional.normalize(points @ view[:3, :3], dim=-1)
-    colours = sh_colours(gaussians.sh, directions) + expectation.mean.to(points)
-    zeros = background.new_zeros(channels.shape[1])
-    shown = model.channels(
-        camera, torch.cat([colours, channels.to(points)], dim=1), torch.cat([background, zeros])
-    )
+    view = camera.world_to_camera.to(gaussians.means, non_blocking=True)
+    points = gaussians.means @ view[..., :3, :3].mT + view[..., None, :3, 3]
+    directions = torch.nn.functional.normalize(points @ view[..., :3, :3], dim=-1)
+    colours = sh_colours(gaussians.sh, directions) + expectation.mean
+    channels = channels.expand(*colours.shape[:-1], -1)
+    behind = torch.cat([background, background.new_zeros(channels.shape[-1])])
+    shown = model.views(camera, torch.cat([colours, channels], dim=-1), behind)
+    image, alpha = shown.images, shown.alphas
     # Smoothing carries residuals of the rim outwards, so what is normal there must follow.
-    maps = extend_beyond_silhouette(shown.image[3:], shown.alpha, ClassicalFeatures.sigma)
-    return Prediction(shown.image[:3].clamp(0.0, 1.0), shown.alpha, maps)
+    maps = extend_beyond_silhouette(image[..., 3:, :, :], alpha, ClassicalFeatures.sigma)
+    level = torch.ones_like(alpha[..., 0, 0])
+    return Prediction(image[..., :3, :, :].clamp(0.0, 1.0), alpha, maps, level)
 
 
 @torch.no_grad()
 def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
-    """The rendering in the light of a query [3, H, W], and the signed residual [3, H, W].
+    """The rendering in the light of a query, and the signed residual, both [..., 3, H, W].
 
     A change of the lamp leaves a plain background as it is, a change of the camera's exposure does
     not: what fits the pixels beside the object better is taken. The residual is given in the light
@@ -185,17 +204,17 @@ def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
     """
     light = fit_photometry(image, shown.image, shown.alpha > _OBJECT_ALPHA)
     rendering = shown.image
-    if light.significant:
-        changed = light(rendering)
-        empty = shown.alpha < _EMPTY_ALPHA
-        cover = shown.alpha
-        if empty.any():
-            before = (image - rendering)[:, empty].abs().sum(dim=0).median()
-            if (image - changed)[:, empty].abs().sum(dim=0).median() < before:
-                cover = torch.ones_like(cover)
-        rendering = rendering + cover * (changed - rendering)
-    residual = signed_residual(image[None], rendering[None])[0]
-    return rendering, residual / light.gains.to(residual)[:, None, None]
+    if not surely_none(light.significant):
+        changed, empty = light(rendering), (shown.alpha < _EMPTY_ALPHA).flatten(start_dim=-2)
+        before, after = (
+            masked_median((image - drawn).abs().sum(dim=-3).flatten(start_dim=-2), empty)
+            for drawn in (rendering, changed)
+        )
+        cover = torch.where((after < before)[..., None, None], 1.0, shown.alpha)
+        lit = rendering + cover[..., None, :, :] * (changed - rendering)
+        rendering = torch.where(light.significant[..., None, None, None], lit, rendering)
+    residual = signed_residual(image, rendering)
+    return rendering, residual / light.gains[..., None, None]
 
 
 @torch.no_grad()
@@ -208,8 +227,7 @@ def build_memory(
 
     def residuals() -> Iterator[tuple[Tensor, Tensor]]:
         for camera, image in zip(cameras, images, strict=True):
-            mean, weight = model.splat(camera, image - model(camera).image.clamp(0.0, 1.0))
-            yield mean.cpu(), weight.cpu()
+            yield model.splat(camera, image - model(camera).image.clamp(0.0, 1.0))
 
     rotations = torch.stack([camera.world_to_camera[:3, :3] for camera in cameras])
     return ResidualMemory.build(rotations, residuals(), half_weight=_HALF_WEIGHT)
@@ -243,5 +261,5 @@ def learn_place(
             directions = mirrored_directions(model, normals, camera, frame)
             ratios = mean[:, DIAGONAL].sum(dim=1) / usual
             statistics.add(directions[known], ratios[known], weight[known])
-        tables[frame] = statistics.table()
+        tables[frame] = statistics.table().to(common)
     return Place(common, normals, tables)

@@ -64,7 +64,7 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
             f"'{folder.calibration_path}' was made by another version of this program: run the "
             f"train.py command of '{folder.root}' again, it renews the calibration alone"
         )
-    normality = _load_normality(folder) if wanted else None
+    normality = _load_normality(folder).to(device) if wanted else None
     scorer, features, calibration, remarks = _scorer(model, parts, device, stored, normality)
     inspector = Inspector(
         model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights,
@@ -120,7 +120,7 @@ def _scale_of_views(scorer: Scorer, gallery: Gallery, device: torch.device) -> f
     """Twice the largest score of a few train views at their known poses."""
     step = max(1, len(gallery) // _VIEWS_FOR_SCALE)
     scores = [
-        scorer(gallery.picture(view).to(device), gallery.camera(view))[2]
+        float(scorer(gallery.picture(view).to(device), gallery.camera(view)).score)
         for view in range(0, len(gallery), step)
     ]
     return 2 * max(scores) or 1.0

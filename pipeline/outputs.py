@@ -33,7 +33,7 @@ class OutputFolder:
 
     def write_image(self, query: Query, found: Inspection, threshold_map: float | None) -> str:
         """Raw map (32-bit float TIFF) and overlay of one query; returns the map's relative path."""
-        anomaly_map = found.anomaly_map.cpu()
+        anomaly_map = found.anomaly_map
         relative = f"maps/{query.name}.tiff"
         with atomic_write(self.root / relative) as file:
             Image.fromarray(anomaly_map.numpy().astype(np.float32)).save(file, format="TIFF")

@@ -21,12 +21,13 @@ def placed_regions(
     `position` [3] is the place in the world at the region's centroid, by the depth of the splat;
     None where the object is not behind it (excess material beside the silhouette).
     """
-    regions = find_regions(found.anomaly_map.cpu().numpy(), threshold, _SMALLEST)
+    regions = find_regions(found.anomaly_map.numpy(), threshold, _SMALLEST)
     if not regions:
         return []
     camera = inspector.camera.at(found.pose.world_to_camera)
     depth = inspector.model(camera, depth=True).depth
     assert depth is not None
+    depth = depth.cpu()
     to_world = torch.linalg.inv(camera.world_to_camera)
     listed = []
     for region in regions:

@@ -1,6 +1,6 @@
-"""From a query and its pose to an anomaly map and a score."""
+"""From queries and their poses to anomaly maps and scores."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -11,11 +11,19 @@ from scene import Camera
 from .normality import Normality, compare, predict
 
 
-class Scorer(Protocol):
-    """Compares a query with the defect-free object."""
+class Scored(NamedTuple):
+    """What the comparison of a query, or of several, gives; on the device of the object."""
 
-    def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
-        """Rendering [3, H, W], anomaly map [H, W] and score of a query [3, H, W]."""
+    rendering: Tensor  # [..., 3, H, W] the defect-free object
+    anomaly_map: Tensor  # [..., H, W]
+    score: Tensor  # [...]
+
+
+class Scorer(Protocol):
+    """Compares queries with the defect-free object; the device is not waited for."""
+
+    def __call__(self, image: Tensor, camera: Camera) -> Scored:
+        """Of a query [3, H, W] and its pose [4, 4], or of B queries and their poses [B, 4, 4]."""
         ...
 
 
@@ -29,11 +37,15 @@ class RawScorer:
     ) -> None:
         self.model, self.features = model, features
 
-    def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
+    def __call__(self, image: Tensor, camera: Camera) -> Scored:
         """See `Scorer`."""
-        rendering = self.model(camera).image.clamp(0.0, 1.0)
-        maps, scores = anomaly_maps(self.features, image[None], rendering[None])
-        return rendering, maps[0], float(scores[0])
+        rendering = self.model.views(camera).images.clamp(0.0, 1.0)
+        size = image.shape[-3:]
+        maps, scores = anomaly_maps(
+            self.features, image.reshape(-1, *size), rendering.reshape(-1, *size)
+        )
+        leading = image.shape[:-3]
+        return Scored(rendering, maps.reshape(*leading, *size[1:]), scores.reshape(leading))
 
 
 class CalibratedScorer:
@@ -42,9 +54,9 @@ class CalibratedScorer:
     def __init__(self, model: ObjectRenderer, normality: Normality) -> None:
         self.model, self.normality = model, normality
 
-    def __call__(self, image: Tensor, camera: Camera) -> tuple[Tensor, Tensor, float]:
+    def __call__(self, image: Tensor, camera: Camera) -> Scored:
         """See `Scorer`; the score is the maximum of the map."""
         shown = predict(self.model, camera, self.normality)
         rendering, residual = compare(image, shown)
         anomaly_map = self.normality(residual, shown)
-        return rendering, anomaly_map, float(anomaly_map.max())
+        return Scored(rendering, anomaly_map, anomaly_map.amax(dim=(-2, -1)))

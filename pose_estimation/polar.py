@@ -37,21 +37,40 @@ class Outline:
 
 def outline(silhouette: Tensor) -> Outline | None:
     """Moments of a silhouette [H, W] bool, or None when it is (nearly) empty."""
-    height, width = silhouette.shape
+    return outlines(silhouette[None])[0]
+
+
+def outlines(silhouettes: Tensor) -> list[Outline | None]:
+    """`outline` of silhouettes [B, H, W]; a GPU is waited for once."""
+    height, width = silhouettes.shape[1:]
+    found: list[Outline | None] = []
+    for row in torch.stack([_moments(silhouette) for silhouette in silhouettes]).tolist():
+        area, x, y, spread, *direction = row
+        if area < max(4.0, 1e-4 * height * width):
+            found.append(None)
+        else:
+            scale = math.sqrt(max(spread, 0.25))
+            found.append(Outline((x, y), scale, (direction[0], direction[1])))
+    return found
+
+
+def _moments(silhouette: Tensor) -> Tensor:
+    """Area, centroid x and y, mean square distance from it, cut direction x and y: [6] float64."""
+    (height, width), device = silhouette.shape, silhouette.device
     rows, columns = silhouette.sum(1).float(), silhouette.sum(0).float()
-    area = float(rows.sum())
-    if area < max(4.0, 1e-4 * height * width):
-        return None
-    xs, ys = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    x, y = float(columns @ xs) / area, float(rows @ ys) / area
-    spread = float(columns @ (xs - x) ** 2 + rows @ (ys - y) ** 2) / area
+    area = rows.sum().double()
+    xs = torch.arange(width, device=device) + 0.5
+    ys = torch.arange(height, device=device) + 0.5
+    x, y = (columns @ xs).double() / area, (rows @ ys).double() / area
+    spread = columns @ (xs - x.float()) ** 2 + rows @ (ys - y.float()) ** 2
     horizontal = _touches(silhouette[:, -1]) - _touches(silhouette[:, 0])
     vertical = _touches(silhouette[-1]) - _touches(silhouette[0])
-    return Outline((x, y), math.sqrt(max(spread, 0.25)), (horizontal, vertical))
+    return torch.stack([area, x, y, spread.double() / area, horizontal, vertical])
 
 
-def _touches(border: Tensor) -> float:
-    return float(border.float().mean() > _TOUCHING)
+def _touches(border: Tensor) -> Tensor:
+    """Whether a border row lies inside of the silhouette, as 0 or 1, [] float64."""
+    return (border.float().mean() > _TOUCHING).double()
 
 
 def planes(image: Tensor, silhouette: Tensor, background: Tensor) -> Tensor:
@@ -62,24 +81,26 @@ def planes(image: Tensor, silhouette: Tensor, background: Tensor) -> Tensor:
 
 def polar_thumbnails(
     stack: Tensor,  # [4, H, W] from `planes`
-    centres: Tensor,  # [K, 2] pixels
-    scales: Tensor,  # [K] pixels
+    centres: Tensor,  # [K, 2] pixels, on the host
+    scales: Tensor,  # [K] pixels, on the host
 ) -> tuple[Tensor, Tensor]:
     """Samples K thumbnails [K, 4, RADII, ANGLES] and where they lie in the frame, as 0 or 1.
 
     Returns the thumbnails and the validity [K, RADII, ANGLES].
     """
-    height, width = stack.shape[1:]
+    (height, width), device = stack.shape[1:], stack.device
     factor = max(1, int(float(scales.min()) / _PIXELS_PER_SCALE))
     small = (max(1, height // factor), max(1, width // factor))
     shrunk = stack[None]
     if small != (height, width):
         shrunk = torch.nn.functional.interpolate(shrunk, size=small, mode="area")
-    radius = (torch.arange(RADII) + 0.5) * (REACH / RADII)
-    angle = torch.arange(ANGLES) * (2 * math.pi / ANGLES)
+    radius = (torch.arange(RADII, device=device) + 0.5) * (REACH / RADII)
+    angle = torch.arange(ANGLES, device=device) * (2 * math.pi / ANGLES)
     ring = torch.stack([radius[:, None] * angle.cos(), radius[:, None] * angle.sin()], dim=-1)
+    centres, scales = (t.to(device, non_blocking=True) for t in (centres, scales))
     points = centres[:, None, None] + scales[:, None, None, None] * ring  # [K, R, A, 2]
-    grid = points * torch.tensor([2.0 / width, 2.0 / height]) - 1
+    side = torch.tensor([2.0 / width, 2.0 / height]).to(device, non_blocking=True)
+    grid = points * side - 1
     sampled = torch.nn.functional.grid_sample(
         shrunk, grid.reshape(1, -1, ANGLES, 2), align_corners=False, padding_mode="border"
     )
@@ -91,12 +112,17 @@ def polar_thumbnails(
 class PolarIndex:
     """Spectra of a gallery's thumbnails, ready to be compared with queries over all rotations."""
 
-    def __init__(self, thumbnails: Tensor) -> None:  # [T, 4, RADII, ANGLES]
-        thumbnails = thumbnails.float()
+    def __init__(
+        self,
+        thumbnails: Tensor,  # [T, 4, RADII, ANGLES]
+        device: torch.device | str = "cpu",  # on which queries will be compared
+    ) -> None:
+        thumbnails = thumbnails.to(device).float()
         self.count = thumbnails.shape[0]
         self._plain = _spectrum(thumbnails)  # [F, T, 4 * RADII]
         self._square = _spectrum((thumbnails**2).sum(1))  # [F, T, RADII]
-        self._radii = (torch.arange(RADII) + 0.5) / RADII  # ring areas, up to a factor
+        # ring areas, up to a factor
+        self._radii = (torch.arange(RADII, device=thumbnails.device) + 0.5) / RADII
 
     def similarities(self, thumbnails: Tensor, valid: Tensor) -> Tensor:
         """1 - normalised squared distance at every rotation, [K, T, ANGLES].

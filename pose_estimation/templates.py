@@ -78,14 +78,17 @@ def thumbnail(
 
 
 def differs(image: Tensor, background: Tensor) -> Tensor:
-    """What of a picture [3, H, W] is not of the colour `background` [3], [H, W] bool."""
+    """What of pictures [..., 3, H, W] is not of the colour `background` [3], [..., H, W] bool.
+
+    The background is given on the host.
+    """
     red, green, blue = background.tolist()
     return silhouette(image, (red, green, blue))
 
 
 def whole_frame(image: Tensor) -> Tensor:
-    """The silhouette [H, W] to use where the background is not known: everything."""
-    return torch.ones(image.shape[1:], dtype=torch.bool)
+    """The silhouettes [..., H, W] to use where the background is not known: everything."""
+    return torch.ones_like(image[..., 0, :, :], dtype=torch.bool)
 
 
 def rendered_templates(

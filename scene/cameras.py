@@ -13,7 +13,7 @@ class Camera:
     Pixel (i, j) has its centre at (i + 0.5, j + 0.5), as in 3DGS, gsplat and COLMAP.
     """
 
-    world_to_camera: Tensor  # [4, 4] float64, rigid
+    world_to_camera: Tensor  # [4, 4] float64, rigid; or [B, 4, 4], B places of one lens
     fx: float  # focal lengths and principal point, pixels
     fy: float
     cx: float
@@ -49,7 +49,7 @@ class Camera:
         )
 
     def at(self, world_to_camera: Tensor) -> "Camera":
-        """The same lens at another place; `world_to_camera` is [4, 4]."""
+        """The same lens at another place [4, 4], or at B places [B, 4, 4]."""
         return replace(self, world_to_camera=world_to_camera.detach().to("cpu", torch.float64))
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

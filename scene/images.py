@@ -78,19 +78,21 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def silhouette(
-    image: Tensor,  # [3, H, W]
+    image: Tensor,  # [..., 3, H, W]
     background: Colour,
     tolerance: float = 8 / 255,
 ) -> Tensor:
-    """What differs from the background by more than `tolerance` in any channel, [H, W] bool.
+    """What differs from the background by more than `tolerance` in any channel, [..., H, W] bool.
 
     Specks are left out: pixels with fewer than two such neighbours among eight. Sensor noise makes
     them all over the picture, and their extent would be taken for that of the object.
     """
-    plain = torch.tensor(background, dtype=image.dtype, device=image.device).view(3, 1, 1)
-    differs = ((image - plain).abs() > tolerance).any(dim=0)
-    share = torch.nn.functional.avg_pool2d(differs.float()[None], 3, stride=1, padding=1)[0]
-    return differs & (share > 2.5 / 9.0)
+    plain = torch.tensor(background, dtype=image.dtype).view(3, 1, 1)
+    plain = plain.to(image.device, non_blocking=True)
+    differs = ((image - plain).abs() > tolerance).any(dim=-3)
+    planes = differs.float().reshape(-1, *differs.shape[-2:])
+    share = torch.nn.functional.avg_pool2d(planes, 3, stride=1, padding=1)
+    return differs & (share.reshape(differs.shape) > 2.5 / 9.0)
 
 
 def detect_background(

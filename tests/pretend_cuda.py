@@ -112,6 +112,66 @@ def _move(func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Tensor:
     return mark(result, is_gpu)
 
 
+_WAITING = {
+    "cpu", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__",
+    "__contains__", "nonzero", "argwhere", "masked_select", "unique", "bincount", "equal",
+    "allclose", "new_tensor", "matrix_exp", "inverse", "linalg_matrix_exp", "linalg_inv",
+    "linalg_solve", "linalg_cholesky", "linalg_svd", "linalg_eigh", "linalg_lstsq", "linalg_det",
+}  # fmt: skip
+
+
+class Waits(TorchFunctionMode):
+    """Names of the operations that make the host wait for the GPU.
+
+    Copies between the devices are among them, unless the host asks not to wait (`non_blocking`,
+    which is only safe on the way to the GPU), and whatever needs to know a number or a count of
+    what lies on the GPU. The stand-in for the rasteriser is not looked into.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if _waits(name, args, kwargs):
+            self.names.append(name)
+        return func(*args, **kwargs)
+
+
+def _waits(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call would wait for the GPU."""
+    there = bool(args) and isinstance(args[0], Tensor) and on_gpu(args[0])
+    if name in ("tensor", "as_tensor", "scalar_tensor"):
+        return _is_gpu_name(kwargs.get("device"))
+    if name in ("to", "type_as"):
+        return _crosses(args, kwargs) and not (kwargs.get("non_blocking") and not there)
+    if name in ("__getitem__", "__setitem__"):
+        indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return there and any(map(_is_asked_for, indices))
+    if name == "where" and any(map(on_gpu, tensors_in(args))):
+        return not all(isinstance(value, Tensor) for value in args)  # a number is copied there
+    return there and name in _WAITING
+
+
+def _crosses(args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether `to` takes a tensor from one device to the other."""
+    for value in [*args[1:], *kwargs.values()]:
+        if isinstance(value, Tensor):
+            return on_gpu(value) != on_gpu(args[0])
+        if isinstance(value, (str, torch.device)):
+            return _is_gpu_name(value) != on_gpu(args[0])
+    return False
+
+
+def _is_asked_for(index: Any) -> bool:
+    """Masks are counted, single numbers fetched, and lists or tensors of the host copied there."""
+    if isinstance(index, Tensor):
+        return index.dtype == torch.bool or index.dim() == 0 or not on_gpu(index)
+    return isinstance(index, list)
+
+
 class OnlyGpu:
     """`reference` in the place of a CUDA backend: refuses CPU tensors and other types."""
 

@@ -220,7 +220,7 @@ def test_edges_do_not_glow_outside_the_silhouette():
     assert torch.allclose(extended[0], torch.full((60, 60), 0.1), atol=1e-5)
     assert torch.allclose(extended[1], 2 * extended[0], atol=1e-5)
     empty = torch.zeros(8, 8)
-    assert extend_beyond_silhouette(empty, empty, 2.0) is empty
+    assert torch.equal(extend_beyond_silhouette(empty[None], empty, 2.0), empty[None])
 
 
 def test_standardisation_without_views_is_refused():

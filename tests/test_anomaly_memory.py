@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from anomaly import MemorySettings, ResidualMemory
-from anomaly.memory import view_angles
+from anomaly.angles import view_angles
 from anomaly.standardise import DIAGONAL
 
 ELEMENTS = 400

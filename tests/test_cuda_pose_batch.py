@@ -11,10 +11,9 @@ import torch
 from cuda_scene import cloud, view_at
 from many_views import one_after_the_other
 from pose_scenes import WHITE, lens, orbit, picture, tiny_object
-from pretend_cuda import mark, on_gpu, pretended_gpu
+from pretend_cuda import Waits, mark, pretended_gpu
 from test_pose_refine import disturbed
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from gaussian_renderer import contribution, cpu, cuda_pose, gsplat, pose_problems, reference
 from gaussian_renderer.contribution import contributions
@@ -196,22 +195,6 @@ def test_queries_on_a_pretended_gpu_end_where_each_ends_alone(
         ]
         together = estimate_poses(gaussians, lens(size=32), pictures, guesses, *common)
     check_same(together, alone)
-
-
-class Waits(TorchFunctionMode):
-    """Names of the operations that make the host wait for the GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        waits = ("cpu", "item", "tolist", "__bool__", "__float__", "__int__", "nonzero",
-                 "matrix_exp", "inverse")  # fmt: skip
-        if name in waits and on_gpu(args[0]):
-            self.names.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 def test_the_device_is_waited_for_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

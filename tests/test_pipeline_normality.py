@@ -6,7 +6,7 @@ import torch
 
 from anomaly import Standardisation
 from benchmarks.painting import KINDS, DefectKind, paint
-from gaussian_renderer import Rendering
+from gaussian_renderer.batch import RenderingBatch
 from pipeline.light import in_known_light
 from pipeline.normality import Prediction, compare
 
@@ -23,7 +23,7 @@ def shown() -> Prediction:
     image = torch.where(alpha > 0.5, picture.clamp(0.05, 0.7), torch.tensor(1.0))
     covariance = torch.zeros(6, SIZE, SIZE)
     covariance[[0, 3, 5]] = 1e-4
-    return Prediction(image, alpha, covariance)
+    return Prediction(image, alpha, covariance, torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("gains", [(0.7, 0.7, 0.7), (1.3, 1.3, 1.3), (1.15, 1.0, 0.85)])
@@ -73,11 +73,11 @@ def test_painting_is_repeatable_and_stays_in_range() -> None:
 @pytest.mark.parametrize("gain", [0.7, 1.3])
 def test_a_lamp_is_taken_off_and_the_background_stays(gain: float) -> None:
     good = shown()
-    rendering = Rendering(good.image, good.alpha, None, torch.zeros(0, 2), torch.zeros(0))
+    rendering = RenderingBatch(good.image[None], good.alpha[None], None)
     query = torch.where(good.alpha > 0.5, (gain * good.image).clamp(0.0, 1.0), good.image)
     query[:, 30:36, 30:40] = 0.0  # a defect stays one
-    restored = in_known_light(query, rendering, torch.ones(3))
-    assert restored is not None
+    (restored,), (is_light,) = in_known_light(query[None], rendering, torch.ones(3))
+    assert is_light
     sound = torch.ones(SIZE, SIZE, dtype=torch.bool)
     sound[30:36, 30:40] = False
     assert ((restored - good.image).abs()[:, sound] < 0.02).float().mean() > 0.99
@@ -86,7 +86,7 @@ def test_a_lamp_is_taken_off_and_the_background_stays(gain: float) -> None:
 
 def test_light_is_no_excuse_for_another_object() -> None:
     good = shown()
-    rendering = Rendering(good.image, good.alpha, None, torch.zeros(0, 2), torch.zeros(0))
+    rendering = RenderingBatch(good.image[None], good.alpha[None], None)
     other = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    assert in_known_light(other, rendering, torch.ones(3)) is None
-    assert in_known_light(good.image, rendering, torch.ones(3)) is None
+    for query in (other, good.image):
+        assert not in_known_light(query[None], rendering, torch.ones(3))[1]

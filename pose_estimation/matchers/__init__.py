@@ -23,6 +23,10 @@ class Matcher(Protocol):
         """Poses of a query [3, H, W] in 0..1 seen through the lens of `camera`, best first."""
         ...
 
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        """`coarse_poses` of each of B queries [B, 3, H, W]."""
+        ...
+
 
 class Selection(NamedTuple):
     """A matcher and, where another one had been better, why it was not taken."""
@@ -43,7 +47,7 @@ def select_matcher(
     backend: str = "auto",
     threads: int = 1,
 ) -> Selection:
-    """Makes the matcher once for all queries of an object; networks run where the Gaussians are.
+    """Makes the matcher once for all queries of an object; it runs where the Gaussians are.
 
     "auto" takes the classical matcher where a plain background gives silhouettes: it needs no
     weights and is the most accurate one there. Elsewhere it takes XFeat, and the classical one
@@ -54,9 +58,9 @@ def select_matcher(
     folder = None if weights is None else Path(weights)
     device = gaussians.means.device
     if name == "classical":
-        return Selection(ClassicalMatcher(gallery), "")
+        return Selection(ClassicalMatcher(gallery, device=device), "")
     if name == "auto" and gallery.known_background is not None:
-        return Selection(ClassicalMatcher(gallery), _PLAIN)
+        return Selection(ClassicalMatcher(gallery, device=device), _PLAIN)
     if name == "loftr":
         from .loftr import LoftrMatcher, load_loftr
 
@@ -70,6 +74,7 @@ def select_matcher(
     except InputError as error:
         if name == "xfeat":
             raise
-        return Selection(ClassicalMatcher(gallery), f"classical, without XFeat: {error}")
+        classical = ClassicalMatcher(gallery, device=device)
+        return Selection(classical, f"classical, without XFeat: {error}")
     matcher = XFeatMatcher(gallery, gaussians, model, backend=backend, threads=threads)
     return Selection(matcher, "")

@@ -1,6 +1,7 @@
 """Coarse poses without pre-trained weights: polar thumbnails against the gallery's templates."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from scene import Camera
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, angular_scale, keep_distinct, ray_of, transfer_poses
-from ..polar import ANGLES, Outline, PolarIndex, outline, planes, polar_thumbnails
+from ..polar import ANGLES, Outline, PolarIndex, outlines, planes, polar_thumbnails
 from ..templates import PLAIN_GREY, differs, whole_frame
 
 _SCALE_GUESSES = (0.92, 1.0, 1.08)  # of a whole silhouette: a defect shifts its moments
@@ -18,17 +19,32 @@ _CUT_SHIFTS = (0.0, 0.3, 0.6, 0.9)  # of its centroid over the border, in rms ra
 _PEAKS = 120  # candidates looked at before near-duplicates are dropped
 _PLAUSIBLE = 1.7  # a hypothesis may lie that much farther from the query than the best one
 _SEPARATION = math.radians(12.0)
+_QUERIES_AT_ONCE = 64  # on a GPU; bounds the memory of their similarities
+
+
+class _Peaks(NamedTuple):
+    """The best candidates of one query, P each; float64 on the CPU, as they were copied there."""
+
+    scores: Tensor
+    templates: Tensor
+    angles: Tensor
+    offsets: Tensor  # of the angles, -0.5..0.5
+    guesses: Tensor
 
 
 class ClassicalMatcher:
-    """Compares a query with every template at every in-plane rotation, in one batch of FFTs."""
+    """Compares queries with every template at every in-plane rotation, in one batch of FFTs."""
 
     name = "classical"
 
-    def __init__(self, gallery: Gallery, count: int = 4) -> None:
+    def __init__(
+        self, gallery: Gallery, count: int = 4, device: torch.device | str = "cpu"
+    ) -> None:
         self._gallery = gallery
         self._count = count
-        self._index = PolarIndex(gallery.thumbnails)
+        self._device = torch.device(device)
+        self._index = PolarIndex(gallery.thumbnails, device)
+        self._at_once = _QUERIES_AT_ONCE if self._device.type == "cuda" else 1
         self._median_scale = float(gallery.template_scales.median())
 
     def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
@@ -36,25 +52,42 @@ class ClassicalMatcher:
 
         An image without any silhouette yields the gallery's own viewpoints with a score of 0.
         """
-        image = image.float().cpu()
-        silhouette = self.silhouette(image)
-        shape = outline(silhouette)
-        if shape is None:
-            return self._blind()
-        background = self._gallery.known_background
-        colour = PLAIN_GREY if background is None else background
-        centres, scales = self._guesses(shape, camera)
-        thumbnails, valid = polar_thumbnails(planes(image, silhouette, colour), centres, scales)
-        similarity = self._index.similarities(thumbnails, valid)  # [K, T, ANGLES]
-        doubt = 2 if shape.is_cut else 1  # what is outside of the frame was only guessed
-        return self._best(similarity, centres, scales, camera, doubt)
+        return self.coarse_poses_many(image[None], camera)[0]
 
-    def silhouette(self, image: Tensor) -> Tensor:
-        """What differs from the background, [H, W] bool; everything if that is unknown."""
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        """`coarse_poses` of queries [B, 3, H, W]; a GPU is waited for twice for every 64 of them.
+
+        Silhouettes, thumbnails and their comparison are computed on the device of the matcher, the
+        few poses that follow from them on the host.
+        """
+        chunks = images.split(self._at_once)
+        return [found for chunk in chunks for found in self._together(chunk, camera)]
+
+    def _together(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        images = images.to(self._device).float()
+        silhouettes = self.silhouettes(images)
+        shapes = outlines(silhouettes)
+        shown = [number for number, shape in enumerate(shapes) if shape is not None]
+        if not shown:
+            return [self._blind() for _ in shapes]
+        guesses = [self._guesses(shape, camera) for shape in shapes if shape is not None]
+        peaks = iter(self._compare([images[n] for n in shown], [silhouettes[n] for n in shown],
+                                   guesses))  # fmt: skip
+        centres_and_scales = iter(guesses)
+        return [
+            self._blind()
+            if shape is None
+            # what is outside of the frame was only guessed: that doubles the doubt
+            else self._poses(
+                next(peaks), *next(centres_and_scales), camera, 2 if shape.is_cut else 1
+            )
+            for shape in shapes
+        ]
+
+    def silhouettes(self, images: Tensor) -> Tensor:
+        """What differs from the background, [..., H, W] bool; everything if that is unknown."""
         background = self._gallery.known_background
-        if background is None:
-            return whole_frame(image)
-        return differs(image, background)
+        return whole_frame(images) if background is None else differs(images, background)
 
     def _guesses(self, shape: Outline, camera: Camera) -> tuple[Tensor, Tensor]:
         """Where the whole object may lie: centres [K, 2] and rms radii [K], pixels."""
@@ -73,22 +106,33 @@ class ClassicalMatcher:
         table = torch.tensor(guesses)
         return table[:, :2], table[:, 2]
 
-    def _best(
-        self, similarity: Tensor, centres: Tensor, scales: Tensor, camera: Camera, doubt: int
+    def _compare(
+        self, images: list[Tensor], silhouettes: list[Tensor], guesses: list[tuple[Tensor, Tensor]]
+    ) -> list[_Peaks]:
+        """Peaks of B queries [3, H, W] over all guesses; they come from the device in one copy."""
+        background = self._gallery.known_background
+        colour = PLAIN_GREY if background is None else background
+        colour = colour.to(self._device, non_blocking=True)
+        sampled = [
+            polar_thumbnails(planes(image, silhouette, colour), centres, scales)
+            for image, silhouette, (centres, scales) in zip(
+                images, silhouettes, guesses, strict=True
+            )
+        ]
+        thumbnails, valid = (torch.cat(parts) for parts in zip(*sampled, strict=True))
+        similarity = self._index.similarities(thumbnails, valid)  # [K, T, ANGLES]
+        each = similarity.split([len(scales) for _, scales in guesses])
+        tables = torch.stack([_peaks(own) for own in each]).cpu()
+        return [_Peaks(*table) for table in tables]
+
+    def _poses(
+        self, peaks: _Peaks, centres: Tensor, scales: Tensor, camera: Camera, doubt: int
     ) -> list[Hypothesis]:
-        """Peaks over guess, template and rotation, as distinct poses; more of them in `doubt`."""
-        templates = similarity.shape[1]
-        over_guesses, guess = similarity.max(dim=0)  # [T, ANGLES]
-        is_peak = (over_guesses >= over_guesses.roll(1, -1)) & (
-            over_guesses >= over_guesses.roll(-1, -1)
-        )
-        flat = torch.where(is_peak, over_guesses, torch.full_like(over_guesses, -1.0)).flatten()
-        scores, index = flat.topk(min(_PEAKS, templates))
-        template, angle = index // ANGLES, index % ANGLES
-        rolls = (angle + _vertex(over_guesses, template, angle)) * (2 * math.pi / ANGLES)
-        chosen = guess[template, angle]
+        """The peaks as distinct poses; more of them in `doubt`."""
+        scores, gallery = peaks.scores.float(), self._gallery
+        template, chosen = peaks.templates.long(), peaks.guesses.long()
+        rolls = (peaks.angles.long() + peaks.offsets.float()) * (2 * math.pi / ANGLES)
         rays = torch.tensor([ray_of(camera, x, y) for x, y in centres.tolist()])
-        gallery = self._gallery
         poses = transfer_poses(
             gallery.template_poses[template],
             gallery.template_rays[template],
@@ -105,6 +149,20 @@ class ClassicalMatcher:
         poses = self._gallery.world_to_camera
         chosen = torch.linspace(0, len(poses) - 1, min(self._count, len(poses))).long()
         return [Hypothesis(poses[i], 0.0) for i in chosen.tolist()]
+
+
+def _peaks(similarity: Tensor) -> Tensor:
+    """The highest peaks of one query's similarity [K, T, ANGLES], [5, P] like `_Peaks`."""
+    over_guesses, guess = similarity.max(dim=0)  # [T, ANGLES]
+    is_peak = (over_guesses >= over_guesses.roll(1, -1)) & (
+        over_guesses >= over_guesses.roll(-1, -1)
+    )
+    flat = torch.where(is_peak, over_guesses, torch.full_like(over_guesses, -1.0)).flatten()
+    scores, index = flat.topk(min(_PEAKS, similarity.shape[1]))
+    template, angle = index // ANGLES, index % ANGLES
+    offset = _vertex(over_guesses, template, angle)
+    found = (scores, template, angle, offset, guess[template, angle])
+    return torch.stack([part.double() for part in found])
 
 
 def _vertex(values: Tensor, row: Tensor, column: Tensor) -> Tensor:

@@ -43,6 +43,10 @@ class LoftrMatcher:
         poses = self._gallery.world_to_camera
         return [Hypothesis(poses[view], float(counts[view])) for view in order.tolist()]
 
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        """`coarse_poses` of each of B queries [B, 3, H, W], one after the other."""
+        return [self.coarse_poses(image, camera) for image in images]
+
     def match_counts(self, image: Tensor) -> Tensor:
         """Number of matches of a query [3, H, W] with every train view, [V]."""
         query = self._encode(image)

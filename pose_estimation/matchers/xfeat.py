@@ -55,7 +55,7 @@ class XFeatMatcher:
     ) -> None:
         self._gallery = gallery
         self._model, self._device = model.eval(), gaussians.means.device
-        self._retrieval = ClassicalMatcher(gallery, count=count)
+        self._retrieval = ClassicalMatcher(gallery, count, self._device)
         self._count = count
         self._views = [
             self._lift(gaussians, view, backend, threads) for view in range(len(gallery))
@@ -66,7 +66,6 @@ class XFeatMatcher:
 
         When no view gives enough inliers, the poses of the classical matcher, with a score of 0.
         """
-        image = image.float().cpu()
         by_looks = self._retrieval.coarse_poses(image, camera)
         keypoints, descriptors = self._detect(image)
         poses, scores = [], []
@@ -78,6 +77,10 @@ class XFeatMatcher:
         if not poses:
             return [Hypothesis(h.world_to_camera, 0.0) for h in by_looks]
         return keep_distinct(torch.stack(poses), torch.tensor(scores), self._count, 0.05)
+
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        """`coarse_poses` of each of B queries [B, 3, H, W], one after the other."""
+        return [self.coarse_poses(image, camera) for image in images]
 
     def _nearest_views(self, hypotheses: list[Hypothesis]) -> list[int]:
         """Train views that see the object from where the hypotheses would, whatever their roll."""
@@ -94,7 +97,8 @@ class XFeatMatcher:
 
     def _detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints [M, 2] (pixel centres at + 0.5) and unit descriptors [M, 64]."""
-        found = self._model.detectAndCompute(image[None].to(self._device), top_k=_KEYPOINTS)[0]
+        image = image[None].to(self._device, torch.float32)
+        found = self._model.detectAndCompute(image, top_k=_KEYPOINTS)[0]
         # inference tensors do not mix with autograd elsewhere: clone makes them ordinary
         keypoints, descriptors = (found[k].cpu().clone() for k in ("keypoints", "descriptors"))
         return keypoints.double() + 0.5, descriptors
