@@ -30,7 +30,7 @@ def render(
     that is how it is computed; view-dependent colours are those of the object's own frame.
     """
     rasteriser = select_backend(backend, gaussians.means.device)
-    view = camera.world_to_camera.to(gaussians.means)
+    view = camera.world_to_camera.to(gaussians.means, non_blocking=True)
     if pose is not None:
         view = view @ pose.to(gaussians.means)
     screen = torch.zeros_like(gaussians.means[:, :2])

@@ -36,7 +36,7 @@ def contributions(model: ObjectRenderer, camera: Camera, views: Tensor) -> Tenso
     rasteriser: Any = select_backend(model.backend, model.gaussians.means.device)
     gaussians, like = model.gaussians.detach(), model.gaussians.means
     parts: list[Tensor] = []
-    for chunk in views.to(like).split(_VIEWS_AT_ONCE):
+    for chunk in views.to(like, non_blocking=True).split(_VIEWS_AT_ONCE):
         colours = like.new_zeros(len(chunk), len(gaussians), 1).requires_grad_(True)
         with torch.enable_grad():
             images = rasteriser.rasterise_views(

@@ -88,7 +88,7 @@ def rasterise_views(
     """
     gsplat = _package()
     batch = views.shape[0]
-    intrinsics = camera.intrinsics.to(views).expand(batch, 3, 3)
+    intrinsics = camera.intrinsics.to(views, non_blocking=True).expand(batch, 3, 3)
     shared = gaussians.opacities if variants is None else None  # only bounds the splats
     _, view_ids, ids, *splats, _ = gsplat.fully_fused_projection(
         gaussians.means, None, gaussians.quaternions, gaussians.scales, views, intrinsics,

@@ -49,8 +49,8 @@ class PoseProblems:
     def __call__(self, numbers: Sequence[int], poses: Tensor) -> list[NormalEquations]:
         """The equations of some of the problems at world_to_camera [K, 4, 4], in that order."""
         like = self._targets
-        which = torch.tensor(list(numbers)).to(like.device)
-        views = poses.to(like.device, torch.float64)
+        which = torch.tensor(list(numbers)).to(like.device, non_blocking=True)
+        views = poses.to(like.device, torch.float64, non_blocking=True)
         most, rows = self._most_at_once(), self._in_one_pass if self._exact else self._together
         parts = [rows(*chunk) for chunk in zip(which.split(most), views.split(most), strict=True)]
         return [NormalEquations.from_row(row) for row in torch.cat(parts).cpu()]

@@ -66,7 +66,10 @@ def project(gaussians: Gaussians, camera: Camera, view: Tensor, screen: Tensor) 
 
 
 def covariance_2d(gaussians: Gaussians, camera: Camera, rotation: Tensor, points: Tensor) -> Tensor:
-    """Upper triangle (xx, xy, yy) of the projected covariance with the low-pass filter, [N, 3]."""
+    """Upper triangle (xx, xy, yy) of the projected covariance with the low-pass filter.
+
+    [..., N, 3] for `rotation` [..., 3, 3], of one view or several, and `points` [..., N, 3] there.
+    """
     x, y, z = points.unbind(-1)
     z = torch.where(z > NEAR, z, torch.ones_like(z))  # the others are dropped by the caller
     limit_x = FRUSTUM_MARGIN * 0.5 * camera.width / camera.fx
@@ -76,13 +79,14 @@ def covariance_2d(gaussians: Gaussians, camera: Camera, rotation: Tensor, points
     zero = torch.zeros_like(z)
     jacobian = torch.stack(
         [camera.fx / z, zero, -camera.fx * tx / z, zero, camera.fy / z, -camera.fy * ty / z], -1
-    ).reshape(-1, 2, 3)
+    ).unflatten(-1, (2, 3))
+    if rotation.dim() > 2:
+        rotation = rotation[..., None, :, :]
     axes = rotation_matrices(gaussians.rotations) * gaussians.scales[:, None, :]  # [N, 3, 3]
-    half = jacobian @ rotation @ axes  # [N, 2, 3]
-    covariance = half @ half.transpose(1, 2)
-    return torch.stack(
-        [covariance[:, 0, 0] + LOW_PASS, covariance[:, 0, 1], covariance[:, 1, 1] + LOW_PASS], -1
-    )
+    half = jacobian @ rotation @ axes  # [..., N, 2, 3]
+    covariance = half @ half.mT
+    xx, xy, yy = (covariance[..., i, j] for i, j in ((0, 0), (0, 1), (1, 1)))
+    return torch.stack([xx + LOW_PASS, xy, yy + LOW_PASS], -1)
 
 
 def _blend_tile(

@@ -19,7 +19,7 @@ class Expected(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """[N, 3]."""
+        """[..., N, 3], on the device of the Gaussians."""
         ...
 
 
@@ -27,16 +27,25 @@ class Appearance(Protocol):
     """Knows the object's residuals (anomaly.ResidualMemory)."""
 
     def expect(self, rotation: Tensor) -> Expected:
-        """What to expect from a camera with this rotation [3, 3], world to camera."""
+        """What to expect from cameras with these rotations [..., 3, 3], world to camera."""
         ...
 
 
 @torch.no_grad()
+def expected_constants(
+    model: ObjectRenderer, appearance: Appearance, world_to_camera: Tensor
+) -> Tensor:
+    """Constant parts [..., N, 3] of the colours to expect from about `world_to_camera` [..., 4, 4].
+
+    They are meant for the place of the Gaussians' own `sh[:, 0]`.
+    """
+    return model.gaussians.sh[:, 0] + appearance.expect(world_to_camera[..., :3, :3]).mean / C0
+
+
 def corrected(
     model: ObjectRenderer, appearance: Appearance, world_to_camera: Tensor
 ) -> ObjectRenderer:
     """The object in the colours that are to be expected from about `world_to_camera` [4, 4]."""
-    expected = appearance.expect(world_to_camera[:3, :3])
-    sh = model.gaussians.sh.clone()
-    sh[:, 0] += expected.mean.to(sh) / C0
+    constant = expected_constants(model, appearance, world_to_camera)
+    sh = torch.cat([constant[:, None], model.gaussians.sh[:, 1:]], dim=1)
     return replace(model, gaussians=replace(model.gaussians, sh=sh))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gaussian_renderer.normal_equations import pose_normal_equations
@@ -11,7 +10,6 @@ from scene import Camera, Gaussians
 
 from .adam import refine_twist
 from .appearance import Appearance, corrected
-from .evidence import gather_evidence
 from .lm import Descent, levenberg_marquardt
 from .pyramid import Level, at_level, level_of
 from .settings import PoseSettings
@@ -50,13 +48,14 @@ class Problem:
         image: Tensor,
         background: Tensor,
         settings: PoseSettings,
+        extent: tuple[Tensor, Tensor] | None = None,  # of the object, where it is known already
     ) -> None:
         like = gaussians.means
         self.model = ObjectRenderer(
             gaussians.detach(), background.to(like), settings.backend, settings.threads
         )
         self.settings = settings
-        self.centre, radius = object_extent(gaussians)
+        self.centre, radius = object_extent(gaussians) if extent is None else extent
         self.radius = float(radius)
         self.steps = 0
         self._camera, self._image = camera, image.to(like)
@@ -108,14 +107,6 @@ class Problem:
         pose = candidate.world_to_camera
         model = self.model if appearance is None else corrected(self.model, appearance, pose)
         return visible_only(model, self.level(LOW), pose)
-
-    def low_evidence(self, candidate: Candidate) -> dict[str, float]:
-        """How well a candidate fits, as far as the low resolution tells."""
-        level = self.level(LOW)
-        pose = candidate.world_to_camera
-        with torch.no_grad():
-            rendering = at_level(self.model, level, pose)(level.camera.at(pose))
-        return gather_evidence(level.image, rendering, self.model.background, block=1)
 
     def follow_gradient(
         self, candidate: Candidate, steps: int, learning_rate: float, final_share: float

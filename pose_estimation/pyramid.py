@@ -11,6 +11,7 @@ from scene import Camera, Gaussians
 
 _THINNING = 1.75  # exponent; chosen on held-out train views of three objects (docs/pose.md)
 _LEAST_OPACITY, _MOST_OPACITY = 1e-6, 1 - 1e-6  # keep logits finite
+_PAIRS_AT_ONCE = 2**21  # of a view and a Gaussian
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,18 @@ def at_level(model: ObjectRenderer, level: Level, world_to_camera: Tensor) -> Ob
     """The object to render at `level` from about `world_to_camera` [4, 4]."""
     if level.shrink == 1:
         return model
-    camera = level.camera.at(world_to_camera)
-    return replace(model, gaussians=thinned(model.gaussians, camera, level.shrink))
+    gaussians = model.gaussians
+    logits = thinned_logits(gaussians, level.camera.at(world_to_camera), level.shrink)
+    return replace(model, gaussians=replace(gaussians, opacity_logits=logits))
 
 
 @torch.no_grad()
-def thinned(gaussians: Gaussians, camera: Camera, shrink: int) -> Gaussians:
-    """Gaussians for a camera with pixels `shrink` times as large as those of the training.
+def thinned_logits(
+    gaussians: Gaussians,
+    camera: Camera,  # at one place, or at B places [B, 4, 4]
+    shrink: int,
+) -> Tensor:
+    """Opacities for a camera with pixels `shrink` times as large as in training, logits [..., N].
 
     3DGS widens every splat by 0.3 px^2, whatever the size of the pixel. Larger pixels therefore
     make the object fatter, and the pose that fits lies farther away and turned. As in
@@ -49,13 +55,16 @@ def thinned(gaussians: Gaussians, camera: Camera, shrink: int) -> Gaussians:
     both sizes; to the power of 1.75, as splats overlap and the opacity of a stack falls more slowly
     than theirs.
     """
-    view = camera.world_to_camera.to(gaussians.means)
-    points = gaussians.means @ view[:3, :3].T + view[:3, 3]
-    xx, xy, yy = covariance_2d(gaussians, camera, view[:3, :3], points).unbind(-1)
+    pairs = camera.world_to_camera[..., 0, 0].numel() * len(gaussians)
+    if camera.world_to_camera.dim() > 2 and pairs > _PAIRS_AT_ONCE:  # bounds the memory
+        chunks = camera.world_to_camera.split(max(1, _PAIRS_AT_ONCE // len(gaussians)))
+        return torch.cat([thinned_logits(gaussians, camera.at(c), shrink) for c in chunks])
+    view = camera.world_to_camera.to(gaussians.means, non_blocking=True)
+    points = gaussians.means @ view[..., :3, :3].mT + view[..., None, :3, 3]
+    xx, xy, yy = covariance_2d(gaussians, camera, view[..., :3, :3], points).unbind(-1)
     # Both in the larger pixels: the low-pass filter as it was in training, and as it is here.
     fatter = LOW_PASS * (1 - 1 / shrink**2)
     before = ((xx - fatter) * (yy - fatter) - xy * xy).clamp_min(0)
     ratio = (before / (xx * yy - xy * xy)).sqrt()
     opacities = gaussians.opacities * ratio**_THINNING
-    logits = torch.logit(opacities.clamp(_LEAST_OPACITY, _MOST_OPACITY))
-    return replace(gaussians, opacity_logits=logits)
+    return torch.logit(opacities.clamp(_LEAST_OPACITY, _MOST_OPACITY))

@@ -11,10 +11,12 @@ from scene import Camera, Gaussians, InputError
 from .appearance import Appearance
 from .hypotheses import Hypothesis
 from .lm import Descent
+from .look import Look, Seen, look_together
 from .pose_check import PoseCheck
 from .problem import Problem
 from .settings import PoseEstimate, PoseSettings
-from .stages import PLANS, Outcome, Request, Stages, by_levels, by_screw
+from .stages import Outcome, Request, Stages, by_levels, by_screw, order_of
+from .templates import object_extent
 from .together import descend_together
 
 
@@ -40,10 +42,12 @@ def estimate_pose(
     _check_query(camera, image, hypotheses)
     began = time.perf_counter()
     problem = Problem(gaussians, camera, image, background, settings)
-    if settings.method == "adam":
-        outcome = by_screw(problem, hypotheses)
-    else:
-        outcome = _alone(by_levels(problem, hypotheses, check, appearance))
+    stages = (
+        by_screw(problem, hypotheses)
+        if settings.method == "adam"
+        else by_levels(problem, hypotheses, check, appearance)
+    )
+    outcome = _alone(stages)
     return _estimate(problem, outcome, check, time.perf_counter() - began)
 
 
@@ -76,7 +80,8 @@ def estimate_poses(
             for image, guesses in zip(images, hypotheses, strict=True)
         ]
     began = time.perf_counter()
-    problems = [Problem(gaussians, camera, image, background, settings) for image in images]
+    extent = object_extent(gaussians)
+    problems = [Problem(gaussians, camera, image, background, settings, extent) for image in images]
     outcomes = _in_lock_step(
         [
             by_levels(problem, guesses, check, appearance)
@@ -92,44 +97,55 @@ def estimate_poses(
 
 def _alone(stages: Stages[Outcome]) -> Outcome:
     """Runs the stages of one query, descent after descent."""
-    descents: list[Descent] | None = None
     try:
+        asked = next(stages)
         while True:
-            request = next(stages) if descents is None else stages.send(descents)
-            problem, plan = request.problem, request.plan
-            descents = [
-                problem.descend(
-                    candidate, plan, problem.visible_from(candidate, request.appearance)
-                )
-                for candidate in request.candidates
-            ]
+            if isinstance(asked, Look):
+                asked = stages.send(look_together([asked])[0])
+            else:
+                asked = stages.send(_descend(asked))
     except StopIteration as end:
         outcome: Outcome = end.value
         return outcome
 
 
-def _in_lock_step(queries: Sequence[Stages[Outcome]]) -> list[Outcome]:
-    """Runs the stages of many queries; those that wait for the earliest plan go on together."""
-    outcomes: dict[int, Outcome] = {}
-    waiting: dict[int, Request] = {}
+def _descend(request: Request) -> list[Descent]:
+    """The descents that a query alone asks for."""
+    problem, appearance = request.problem, request.appearance
+    return [
+        problem.descend(candidate, request.plan, problem.visible_from(candidate, appearance))
+        for candidate in request.candidates
+    ]
 
-    def advance(number: int, descents: list[Descent] | None) -> None:
-        stages = queries[number]
+
+def _in_lock_step(queries: Sequence[Stages[Outcome]]) -> list[Outcome]:
+    """Runs the stages of many queries; those that wait for the earliest thing go on together."""
+    outcomes: dict[int, Outcome] = {}
+    waiting: dict[int, Request | Look] = {}
+
+    def advance(number: int, answer: list[Descent] | Seen | None) -> None:
         try:
-            waiting[number] = next(stages) if descents is None else stages.send(descents)
+            waiting[number] = queries[number].send(answer)
         except StopIteration as end:
             outcomes[number] = end.value
 
     for number in range(len(queries)):
         advance(number, None)
     while waiting:
-        plan = min((request.plan for request in waiting.values()), key=PLANS.index)
-        numbers = [number for number, request in waiting.items() if request.plan == plan]
-        for number, descents in zip(
-            numbers, descend_together([waiting.pop(n) for n in numbers]), strict=True
+        earliest = min(map(order_of, waiting.values()))
+        numbers = [number for number, asked in waiting.items() if order_of(asked) == earliest]
+        for number, answer in zip(
+            numbers, _answers([waiting.pop(n) for n in numbers]), strict=True
         ):
-            advance(number, descents)
+            advance(number, answer)
     return [outcomes[number] for number in range(len(queries))]
+
+
+def _answers(asked: Sequence[Request | Look]) -> Sequence[list[Descent] | Seen]:
+    """What queries ask for that are at the same stage."""
+    looks = [each for each in asked if isinstance(each, Look)]
+    requests = [each for each in asked if isinstance(each, Request)]
+    return look_together(looks) if looks else descend_together(requests)
 
 
 def _check_query(camera: Camera, image: Tensor, hypotheses: Sequence[Hypothesis]) -> None:

@@ -1,23 +1,20 @@
 """The stages from coarse hypotheses to one pose: which run, in what order, and when they stop.
 
-They are written as generators that ask for descents and wait for them, so that one text serves a
-query alone and many queries whose descents are computed together (refine.py).
+They are written as generators that ask for descents and looks and wait for them, so that one text
+serves a query alone and many queries for which they are computed together (refine.py).
 """
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from gaussian_renderer import photometric_loss
-
 from .adam import refine_screw
 from .appearance import Appearance
-from .evidence import gather_evidence
 from .hypotheses import Hypothesis
-from .lm import Descent
+from .look import Look, Seen
 from .pose_check import DOUBTFUL, PoseCheck
 from .problem import LOW, Candidate, Plan, Problem
 
@@ -27,7 +24,7 @@ _SETTLED = 4  # candidates, at most, that go on then
 SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
 SETTLE = Plan(LOW, 16, 2e-3)  # from those that are left
 FINISH = Plan(1, 6, 1e-4)  # the best one
-PLANS = (SEARCH, SETTLE, FINISH)  # in the order in which a query asks for them
+_ORDER = (SEARCH, SETTLE, LOW, FINISH, 1)  # in which a query asks for descents and for looks
 _SECOND_TRIES = 2  # hypotheses from which Adam is tried where that did not do
 _ADAM_FIRST, _ADAM_THEN = 12, 28  # steps from each of them, and from the better one
 _PROGRESS = 0.9  # of its start: the loss after the first steps that lets the others follow
@@ -56,10 +53,15 @@ class Request:
 
 
 T = TypeVar("T")
-Stages = Generator[Request, list[Descent], T]
+Stages = Generator[Request | Look, Any, T]  # a Request is answered by descents, a Look by a Seen
 
 
-def by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Outcome:
+def order_of(asked: Request | Look) -> int:
+    """How early a query asks for such a thing; what is of the same order can go together."""
+    return _ORDER.index(asked.plan if isinstance(asked, Request) else asked.shrink)
+
+
+def by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Stages[Outcome]:
     """The paper's refinement: one hypothesis, full resolution, a fixed number of steps."""
     settings = problem.settings
     pose, losses = refine_screw(
@@ -73,7 +75,7 @@ def by_screw(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Outcome:
         ssim_weight=settings.ssim_weight,
     )
     problem.steps += len(losses)
-    return _look(problem, Candidate(0, pose), None, losses)
+    return (yield from _look(problem, Candidate(0, pose), None, losses))
 
 
 def by_levels(
@@ -86,14 +88,14 @@ def by_levels(
     best = yield from _search(problem, hypotheses)
     judge = check or DOUBTFUL
     roughly = judge.at_low_resolution()
-    evidence = problem.low_evidence(best)
+    evidence = yield from _low_evidence(problem, best)
     second_try = problem.settings.method == "auto"
     if second_try and not roughly.accepts(evidence):
         second_try, again = False, (yield from _adam(problem, hypotheses))
         if again is not None and again.loss < best.loss:
-            best, evidence = again, problem.low_evidence(again)
+            best, evidence = again, (yield from _low_evidence(problem, again))
     if check is not None and roughly.rules_out(evidence):
-        return _look(problem, best, None, ())
+        return (yield from _look(problem, best, None, ()))
     outcome = yield from _finish(problem, best, appearance)
     if second_try and not judge.accepts(outcome.evidence):
         again = yield from _adam(problem, hypotheses)
@@ -138,33 +140,31 @@ def _adam(problem: Problem, hypotheses: Sequence[Hypothesis]) -> Stages[Candidat
 def _finish(problem: Problem, best: Candidate, appearance: Appearance | None) -> Stages[Outcome]:
     """One candidate at full resolution."""
     (descent,) = yield Request(problem, [best], FINISH, appearance)
-    return _look(problem, best, descent.jtj, descent.history)
+    return (yield from _look(problem, best, descent.jtj, descent.history))
+
+
+def _low_evidence(problem: Problem, candidate: Candidate) -> Stages[dict[str, float]]:
+    """How well a candidate fits, as far as the low resolution tells."""
+    seen: Seen = yield Look(problem, candidate, LOW)
+    return seen.evidence
 
 
 def _look(
     problem: Problem, candidate: Candidate, jtj: Tensor | None, history: Sequence[float]
-) -> Outcome:
+) -> Stages[Outcome]:
     """Renders the final pose once more, at full resolution, and measures how well it fits."""
-    model, level = problem.model, problem.level(1)
-    with torch.no_grad():
-        rendering = model(level.camera.at(candidate.world_to_camera))
-    loss = photometric_loss(
-        rendering.image, level.image, problem.settings.ssim_weight, model.backend,
-        model.threads,
-    )  # fmt: skip
-    evidence = gather_evidence(level.image, rendering, model.background)
-    covariance = None if jtj is None else _covariance(jtj, rendering.image - level.image)
-    return Outcome(candidate, float(loss), evidence, covariance, tuple(history))
+    seen: Seen = yield Look(problem, candidate)
+    covariance = None if jtj is None else _covariance(jtj, seen.noise)
+    return Outcome(candidate, seen.loss, seen.evidence, covariance, tuple(history))
 
 
-def _covariance(jtj: Tensor, residual: Tensor) -> Tensor | None:
+def _covariance(jtj: Tensor, noise: float) -> Tensor | None:
     """Covariance [6, 6] of the twist (omega, v) in the camera frame, or None if it is singular.
 
-    First order, as if the residuals [3, H, W] of neighbouring pixels were independent; they are
-    not, so it tells which directions are weak rather than how large the error is.
+    First order, as if the residuals of neighbouring pixels were independent; they are not, so it
+    tells which directions are weak rather than how large the error is.
     """
     inverted, failed = torch.linalg.inv_ex(jtj)
     if int(failed) or not bool(torch.isfinite(inverted).all()):
         return None
-    noise = 1.4826 * residual.abs()[residual.abs() > 0].median() if bool(residual.any()) else 0.0
-    return inverted * float(noise) ** 2
+    return inverted * noise**2

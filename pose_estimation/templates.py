@@ -43,13 +43,15 @@ def object_extent(gaussians: Gaussians) -> tuple[Tensor, Tensor]:
     stride = max(1, len(gaussians) // _EXTENT_SAMPLE)
     means = gaussians.means.detach()[::stride].double()
     weights = gaussians.opacity_logits.detach()[::stride].double().sigmoid()
-    low, high = torch.quantile(means, means.new_tensor([0.01, 0.99]), dim=0)
+    shares = torch.tensor([0.01, 0.99]).to(means, non_blocking=True)
+    low, high = torch.quantile(means, shares, dim=0)
     inside = ((means >= low) & (means <= high)).all(dim=1)
     weights = weights * inside
     weights = weights / weights.sum().clamp_min(1e-12)
     centre = weights @ means
     radius = (weights @ ((means - centre) ** 2).sum(1)).sqrt().clamp_min(1e-9)
-    return centre.cpu(), radius.cpu()
+    *place, size = torch.cat([centre, radius[None]]).tolist()  # one wait for a GPU
+    return torch.tensor(place, dtype=torch.float64), torch.tensor(size, dtype=torch.float64)
 
 
 def thumbnail(

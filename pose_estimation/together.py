@@ -1,28 +1,28 @@
 """Descents of many candidates, of one query or several, in lock step and in few render calls."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from gaussian_renderer.contribution import contributions
 from gaussian_renderer.pose_problems import PoseProblems
 from gaussian_renderer.variants import Variants
 
-from .appearance import corrected
+from .appearance import expected_constants
 from .lm import Descent, levenberg_marquardt_together
 from .problem import LOW, Candidate, Problem
-from .pyramid import thinned
+from .pyramid import thinned_logits
 from .stages import Request
 from .visible import is_visible
 
+_PAIRS_AT_ONCE = 2**21  # of a viewpoint and a Gaussian; bounds the memory
+
 
 def descend_together(requests: Sequence[Request]) -> list[list[Descent]]:
-    """Levenberg-Marquardt from the candidates of every request, which must have the same plan.
+    """Levenberg-Marquardt from the candidates of every request, all with the same plan.
 
-    All queries must be of one object, seen through one lens. The candidates are moved to where
-    they end, as by `Problem.descend`; the end is the same up to rounding.
+    All queries must be of one object with one appearance, seen through one lens. The candidates are
+    moved to where they end, as by `Problem.descend`; the end is the same up to rounding.
     """
     plan = requests[0].plan
     asked = [(request, candidate) for request in requests for candidate in request.candidates]
@@ -58,19 +58,12 @@ def _variants(asked: Sequence[tuple[Request, Candidate]], shrink: int) -> Varian
     visible = is_visible(contributions(problem.model, low.camera, poses), low)
     logits = gaussians.opacity_logits.expand_as(visible)
     if shrink > 1:
-        lens = problem.level(shrink).camera
-        logits = torch.stack(
-            [thinned(gaussians, lens.at(pose), shrink).opacity_logits for pose in poses]
-        )
-    return replace(Variants(gaussians, visible, logits), sh_constant=_expected_constants(asked))
-
-
-def _expected_constants(asked: Sequence[tuple[Request, Candidate]]) -> Tensor | None:
-    """Constant parts of the colours to expect from each candidate's viewpoint, [B, N, 3]."""
-    constants = []
-    for request, candidate in asked:
-        if request.appearance is None:
-            return None
-        model = corrected(request.problem.model, request.appearance, candidate.world_to_camera)
-        constants.append(model.gaussians.sh[:, 0])
-    return torch.stack(constants)
+        logits = thinned_logits(gaussians, problem.level(shrink).camera.at(poses), shrink)
+    appearance = asked[0][0].appearance
+    if appearance is None:
+        return Variants(gaussians, visible, logits)
+    constants = [
+        expected_constants(problem.model, appearance, chunk)
+        for chunk in poses.split(max(1, _PAIRS_AT_ONCE // len(gaussians)))
+    ]
+    return Variants(gaussians, visible, logits, torch.cat(constants))

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import cuda_scene
@@ -136,8 +137,8 @@ class Gloss:
     def __init__(self, like: Tensor) -> None:
         self.mean = 0.02 * torch.ones_like(like)
 
-    def expect(self, rotation: Tensor) -> "Gloss":
-        return self
+    def expect(self, rotation: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(mean=self.mean.expand(*rotation.shape[:-2], *self.mean.shape))
 
 
 def check_same(together: list[PoseEstimate], alone: list[PoseEstimate]) -> None:
