@@ -75,7 +75,7 @@ def fit_photometry(
     significant = (after <= (1.0 - MINIMAL_GAIN) * before) & (known.sum(dim=-1) >= _FEWEST)
     same = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
     matrix = torch.where(significant[..., None, None], matrix, same)
-    offset = torch.where(significant[..., None], offset, 0.0)
+    offset = offset.masked_fill(~significant[..., None], 0.0)
     return Photometry(matrix.to(query), offset.to(query), significant)
 
 
@@ -96,7 +96,7 @@ def background_gains(
     is_off = (middle - wanted).abs().amax(dim=-1) >= _PLAIN
     gains = wanted / middle.clamp_min(1e-6)
     told = (middle > _DARK) & (wanted > _DARK) & (is_plain & is_off)[..., None]
-    return torch.where(told, gains.clamp(*_GAINS), 1.0)
+    return gains.clamp(*_GAINS).masked_fill(~told, 1.0)
 
 
 def _border(images: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def _sampled(usable: Tensor) -> tuple[Tensor, Tensor]:
     place = torch.arange(places, device=usable.device).expand(*taken.shape[:-1], places)
     known = place < taken
     index = torch.searchsorted(rank, place * stride + 1)  # where the rank first reaches that
-    return torch.where(known, index, 0), known
+    return index.masked_fill(~known, 0), known
 
 
 def _colours(image: Tensor, index: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
             masked_median((image - drawn).abs().sum(dim=-3).flatten(start_dim=-2), empty)
             for drawn in (rendering, changed)
         )
-        cover = torch.where((after < before)[..., None, None], 1.0, shown.alpha)
+        cover = shown.alpha.masked_fill((after < before)[..., None, None], 1.0)
         lit = rendering + cover[..., None, :, :] * (changed - rendering)
         rendering = torch.where(light.significant[..., None, None, None], lit, rendering)
     residual = signed_residual(image, rendering)

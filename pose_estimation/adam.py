@@ -89,7 +89,7 @@ def refine_twist(
     """
     like = model.gaussians.means
     twist = torch.zeros(6, dtype=like.dtype, device=like.device, requires_grad=True)
-    unit = like.new_tensor([1.0] * 3 + [radius] * 3)
+    unit = torch.tensor([1.0] * 3 + [radius] * 3).to(like, non_blocking=True)
     rates = [learning_rate * final_share ** (step / max(1, steps - 1)) for step in range(steps)]
     return _optimise(
         model, level, start, centre, lambda: twist_exp(twist * unit), [twist], rates, ssim_weight
@@ -108,7 +108,7 @@ def _optimise(
 ) -> tuple[Tensor, list[float]]:
     """The loop of both parametrisations."""
     camera = level.camera.at(start @ _shift(centre))
-    to_centre = _shift(-centre).to(model.gaussians.means)
+    to_centre = _shift(-centre).to(model.gaussians.means, non_blocking=True)
     optimiser = Adam(parameters)
     losses = []
     for rate in rates:
@@ -117,12 +117,12 @@ def _optimise(
             backend=model.backend, threads=model.threads,
         ).image  # fmt: skip
         loss = photometric_loss(image, level.image, ssim_weight, model.backend, model.threads)
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if not loss.requires_grad:  # nothing of the object is in the frame: nothing to follow
             break
         optimiser.step(torch.autograd.grad(loss, parameters), rate)
     final = motion().detach().to("cpu", torch.float64)
-    return start @ _shift(centre) @ final @ _shift(-centre), losses
+    return start @ _shift(centre) @ final @ _shift(-centre), torch.stack(losses).tolist()
 
 
 def _shift(offset: Tensor) -> Tensor:

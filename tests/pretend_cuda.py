@@ -135,7 +135,7 @@ class Waits(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if _waits(name, args, kwargs):
+        if not OnlyGpu.is_busy and _waits(name, args, kwargs):
             self.names.append(name)
         return func(*args, **kwargs)
 
@@ -175,6 +175,8 @@ def _is_asked_for(index: Any) -> bool:
 class OnlyGpu:
     """`reference` in the place of a CUDA backend: refuses CPU tensors and other types."""
 
+    is_busy = False
+
     def rasterise(self, gaussians, camera, view, background, colours, with_depth, screen, threads):  # type: ignore[no-untyped-def]
         from gaussian_renderer import reference
 
@@ -194,7 +196,11 @@ class OnlyGpu:
         variants = named.get("variants")
         given = [*arguments, *named.values(), *(vars(variants).values() if variants else ())]
         assert all(map(on_gpu, tensors_in(given)))
-        return one_after_the_other(self.rasterise)(*arguments, **named)
+        OnlyGpu.is_busy = True
+        try:
+            return one_after_the_other(self.rasterise)(*arguments, **named)
+        finally:
+            OnlyGpu.is_busy = False
 
 
 @contextmanager

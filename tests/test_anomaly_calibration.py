@@ -272,6 +272,24 @@ def test_no_change_of_light_is_left_alone():
     assert not nothing.significant
 
 
+@pytest.mark.parametrize("model", ["gain", "affine"])
+def test_light_of_a_stack_is_that_of_each_image(model):
+    rendering, query, foreground = (torch.stack([each] * 4) for each in plate())
+    query[1] = 0.7 * query[1] + 0.1
+    foreground[1, :, 40:] = False  # fewer pixels than the others have
+    query[2] *= torch.tensor([0.8, 1.0, 1.1])[:, None, None]
+    foreground[3] = False
+    together = fit_photometry(query, rendering, foreground, model)
+    assert together.significant.tolist() == [False, True, True, False]
+    for number in range(4):
+        alone = fit_photometry(query[number], rendering[number], foreground[number], model)
+        assert bool(alone.significant) == bool(together.significant[number])
+        assert torch.allclose(together.matrix[number], alone.matrix, atol=1e-6)
+        assert torch.allclose(together.offset[number], alone.offset, atol=1e-6)
+    assert torch.equal(together(rendering)[0], rendering[0])
+    assert torch.allclose(together(rendering)[1], 0.7 * rendering[1] + 0.1, atol=0.02)
+
+
 @pytest.mark.parametrize("gains", [(0.7, 0.7, 0.7), (0.95, 1.0, 0.8), (1.0, 1.0, 1.0)])
 def test_a_plain_background_tells_the_exposure(gains):
     image = torch.full((3, 60, 60), 0.9)
