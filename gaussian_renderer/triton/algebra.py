@@ -86,7 +86,7 @@ def slope_row(row, last, slope, factor):  # type: ignore[no-untyped-def]
 @triton.jit
 def held(ratio, size, focal):  # type: ignore[no-untyped-def]
     """x / z held within the widened frustum, and where it was not held."""
-    limit = _MARGIN * size / focal
+    limit = size * _MARGIN / focal
     return tl.minimum(tl.maximum(ratio, -limit), limit), tl.abs(ratio) <= limit
 
 
@@ -161,7 +161,7 @@ def conic_of(half):  # type: ignore[no-untyped-def]
     xx, xy, yy = dot(h, h), dot(h, k), dot(k, k)
     # |h x k|^2 = xx yy - xy^2 without the cancellation that a needle would suffer from
     cross = (h[1] * k[2] - h[2] * k[1], h[2] * k[0] - h[0] * k[2], h[0] * k[1] - h[1] * k[0])
-    determinant = dot(cross, cross) + _LOW_PASS * (xx + yy) + _LOW_PASS * _LOW_PASS
+    determinant = dot(cross, cross) + (xx + yy) * _LOW_PASS + _LOW_PASS * _LOW_PASS
     inverse = 1.0 / determinant
     conic = ((yy + _LOW_PASS) * inverse, -xy * inverse, (xx + _LOW_PASS) * inverse)
     return conic, (xx + _LOW_PASS, yy + _LOW_PASS), determinant
