@@ -33,8 +33,7 @@ SUBMODULE = (
     f'NVCC_APPEND_FLAGS="{NVCC_FLAGS}" pip install --no-build-isolation '
     "./submodules/{} (after git submodule update --init --recursive)"
 )
-CUDA_PACKAGES = {  # import name -> (distribution, how to get it); one rasteriser is enough
-    "triton": ("triton", "pip install triton (a CUDA build of PyTorch for Linux brings it)"),
+CUDA_PACKAGES = {  # import name -> (distribution, how to get it); all are optional
     "gsplat": ("gsplat", "pip install gsplat==1.5.3"),
     "diff_gaussian_rasterization": (
         "diff_gaussian_rasterization",
@@ -113,6 +112,7 @@ def check_gpu() -> list[Finding]:
         findings.append(Finding("GPU", "may be too new or too old for this PyTorch",
                                 "RTX 50 needs a PyTorch for CUDA 12.8 or newer"))  # fmt: skip
     findings.append(check_nvcc(torch.version.cuda or ""))
+    findings.append(check_triton())
     for module, (distribution, remedy) in CUDA_PACKAGES.items():
         version = installed(module, distribution)
         findings.append(Finding(module, version or "missing", "" if version else remedy))
@@ -135,6 +135,19 @@ def check_nvcc(torch_cuda: str) -> Finding:
     fits = release.split(".")[0] == torch_cuda.split(".")[0]
     remedy = "" if fits else f"PyTorch was built for CUDA {torch_cuda}: install that nvcc"
     return Finding("nvcc", release, remedy)
+
+
+def check_triton() -> Finding:
+    """Our own GPU backend: the package, and what it needs to launch kernels."""
+    from gaussian_renderer.backends import missing
+
+    lacking = missing("triton")
+    if not lacking:
+        return Finding("triton", installed("triton", "triton") or "missing")
+    remedy = "install gcc and python3-dev (or conda's gxx_linux-64)"
+    if "package" in lacking:
+        remedy = "pip install triton (a CUDA build of PyTorch for Linux brings it)"
+    return Finding("triton", f"needs {lacking}", remedy)
 
 
 def check_weights() -> list[Finding]:

@@ -3,6 +3,10 @@
 import functools
 import importlib
 import importlib.util
+import os
+import shutil
+import sysconfig
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,6 +22,7 @@ _MODULES = {  # backend name -> (module, package that it needs)
     "cpu": (".cpu", "splatpose_cpu"),
     "reference": (".reference", "torch"),
 }
+COMPILER = "a C compiler (gcc or clang) and Python's headers (python3-dev)"  # of Triton
 _ON_GPU = ("triton", "gsplat", "graphdeco", "reference")
 _ON_CPU = ("cpu", "reference")
 
@@ -25,13 +30,26 @@ _ON_CPU = ("cpu", "reference")
 def available_backends(device: torch.device | str = "cpu") -> list[str]:
     """Names of the backends that can run on this device, best first."""
     names = _ON_GPU if torch.device(device).type == "cuda" else _ON_CPU
-    return [name for name in names if _is_installed(_MODULES[name][1])]
+    return [name for name in names if not missing(name)]
 
 
 @functools.cache
-def _is_installed(package: str) -> bool:
-    """Whether a package can be imported; looking for it takes as long as a small render call."""
-    return importlib.util.find_spec(package) is not None
+def missing(name: str) -> str:
+    """What the backend called `name` needs and this machine lacks; empty if nothing.
+
+    Remembered, since looking takes as long as a small render call.
+    """
+    package = _MODULES[name][1]
+    if importlib.util.find_spec(package) is None:
+        return f"the package '{package}'"
+    return "" if name != "triton" or _compiles_launchers() else COMPILER
+
+
+def _compiles_launchers() -> bool:
+    """Whether Triton finds what it builds the little C modules with that launch its kernels."""
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return bool(found) and headers.is_file()
 
 
 @functools.cache
@@ -51,8 +69,8 @@ def select_backend(name: str = "auto", device: torch.device | str = "cpu") -> Ba
         raise InputError(f"unknown backend '{name}': choose one of auto, {', '.join(_MODULES)}")
     if name not in usable:
         raise InputError(
-            f"backend '{name}' cannot run on {torch.device(device).type}: it needs the package "
-            f"'{_MODULES[name][1]}'; usable here: {', '.join(usable)}"
+            f"backend '{name}' cannot run on {torch.device(device).type}: it needs "
+            f"{missing(name) or 'another device'}; usable here: {', '.join(usable)}"
         )
     return _load(name)
 
@@ -82,7 +100,7 @@ def choose_device(device: str = "auto", backend: str = "auto") -> tuple[torch.de
     elif on_gpu:
         why = f"on {torch.cuda.get_device_name()}"
     elif has_gpu:
-        why = "a GPU is there, but none of triton, gsplat and diff-gaussian-rasterization"
+        why = f"a GPU is there, but backend triton needs {missing('triton')}, and no other can run"
     else:
         why = "no GPU found"
     return chosen, f"backend {name} ({why})"

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import doctor
+from gaussian_renderer import backends
+from scene import InputError
 
 ROOT = Path(doctor.__file__).parent
 
@@ -58,6 +60,23 @@ def test_on_a_gpu_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     assert "-include cfloat" in findings["simple_knn"].remedy
     assert findings["nvcc"].remedy
     assert not any(f.fatal for f in findings.values())
+
+
+def test_triton_wants_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    backends.missing.cache_clear()
+    try:
+        assert "gcc" in doctor.check_triton().remedy
+        assert "triton" not in backends.available_backends("cuda")
+        with pytest.raises(InputError, match="'triton' cannot run on cuda: it needs a C compiler"):
+            backends.select_backend("triton", "cuda")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        backends.missing.cache_clear()
+        assert "pip install triton" in doctor.check_triton().remedy
+    finally:
+        backends.missing.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Our own rasteriser for GPUs, in Triton: nothing to compile, nothing but PyTorch to install."""
+"""Our own rasteriser for GPUs, in Triton: no nvcc, nothing but PyTorch to install."""
 
 from .pose import pose_rows
 from .rasteriser import rasterise, rasterise_views
