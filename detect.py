@@ -189,8 +189,10 @@ def _say(summary: dict[str, Any], root: Path) -> None:
     for name in ("image_auroc", "pixel_auroc", "aupro"):
         value = summary[name]
         print(f"{name:12s} {'not available' if value is None else f'{value:.4f}'}")
-    failed = summary["n_failed"]
-    print(f"{summary['n_images'] - failed} of {summary['n_images']} images judged", end="")
+    failed, done = summary["n_failed"], "judged"
+    if summary["threshold"] is None:
+        done = "scored; there is no threshold, so no verdicts are given"
+    print(f"{summary['n_images'] - failed} of {summary['n_images']} images {done}", end="")
     print(f", {failed} failed (see the report)" if failed else "")
     print(f"report: {root / 'report.html'}")
 

@@ -97,25 +97,32 @@ def calibrate(
         backend=run.backend, threads=run.threads,
     )  # fmt: skip
     save_gallery(gallery, folder.gallery_path)
+    detection = DETECTION[preset]
     if len(held_out) >= MINIMAL_COUNT:
-        calibrated = DETECTION[preset].calibrated
-        memory = build_memory(model, *seen) if calibrated else None
-        check, located = _locate(model, gallery, held_out, kept, memory)
-        quality["pose_shift"] = _pose_shift(gaussians, located)
+        memory = build_memory(model, *seen) if detection.calibrated else None
+        check, located, trusted = _locate(model, gallery, held_out, kept, memory)
+        enough = len(trusted) >= MINIMAL_COUNT
+        quality["pose_shift"] = _pose_shift(gaussians, trusted if enough else located)
+        _warn(len(trusted), len(held_out), quality["pose_shift"])
         document: dict[str, Any] = {
             "version": CALIBRATION,
             "pose_check": None if check is None else check.as_json(),
         }
-        if memory is not None:
-            features, _ = make_features(DETECTION[preset].features, device=run.device)
-            normality, scores = _learn_normality(model, memory, seen, located)
+        if memory is not None and enough:
+            normality, scores = _learn_normality(model, memory, seen, trusted)
             own = build_memory(model, [view.camera for view in held_out], kept)
             normality = replace(normality, memory=memory.joined(own))
             with atomic_write(folder.memory_path) as file:
                 np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
-            document["features"] = features.name
+            document["features"] = make_features(detection.features, device=run.device)[0].name
             document["scores"] = calibrate_scores(scores).to_dict()
         write_json(folder.calibration_path, document)
+    elif detection.calibrated:
+        print(
+            f"warning: {len(held_out)} views kept out are too few for a threshold (at least "
+            f"{MINIMAL_COUNT}): detect.py will give scores but no verdicts; use more views, or "
+            "--holdout-every with a smaller number"
+        )
     return quality
 
 
@@ -167,11 +174,11 @@ def _locate(
     held_out: tuple[View, ...],
     kept: list[Tensor],
     memory: ResidualMemory | None,
-) -> tuple[PoseCheck | None, list[Located]]:
-    """The pose check, and the held-out views with their poses estimated as those of queries.
+) -> tuple[PoseCheck | None, list[Located], list[Located]]:
+    """The pose check; the held-out views, their poses estimated as those of queries; the trusted.
 
-    Views whose pose the check refuses are left out, as long as enough remain: such a query gets no
-    verdict either, so its score would say nothing.
+    Only the trusted can say what scores are normal: a query whose pose the check refuses gets no
+    verdict either, and at a wrong pose the score says nothing.
     """
     settings = PoseSettings(backend=model.backend, threads=model.threads)
     matcher = select_matcher(
@@ -191,20 +198,29 @@ def _locate(
         for view, pose in zip(located, poses, strict=True)
         if check is not None and check.accepts(pose.evidence)
     ]
-    return check, trusted if len(trusted) >= MINIMAL_COUNT else located
+    return check, located, trusted
 
 
 def _pose_shift(gaussians: Gaussians, located: list[Located]) -> float:
-    """Median distance in the picture of given from estimated poses, pixels; warns of large ones."""
+    """Median distance in the picture of given from estimated poses, pixels."""
     points = gaussians.means[:: max(1, len(gaussians) // _POINTS)].detach().cpu()
     shifts = [reprojection_shift(points, view.given, view.camera) for view in located]
-    shift = float(np.median(shifts))
-    if shift > _SUSPICIOUS:
+    return float(np.median(shifts))
+
+
+def _warn(trusted: int, kept_out: int, shift: float) -> None:
+    """Says what the views kept out tell of the poses of queries, where that is bad."""
+    if trusted < MINIMAL_COUNT:
+        print(
+            f"warning: of {kept_out} views kept out, {trusted} were found again in the model, too "
+            "few for a threshold: detect.py will give scores but no verdicts; more views, more "
+            "--iterations, --refine-poses or a plain background behind the object help"
+        )
+    elif shift > _SUSPICIOUS:
         print(
             f"the given poses of the views kept out are {shift:.1f} pixels (median) from those "
             "found in the model: if the given ones are inexact, train with --refine-poses"
         )
-    return shift
 
 
 def _held_out(

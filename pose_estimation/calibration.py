@@ -13,7 +13,7 @@ from .appearance import Appearance
 from .errors import rotation_error
 from .hypotheses import Hypothesis
 from .matchers import Matcher
-from .pose_check import PoseCheck, fit_pose_check
+from .pose_check import DOUBTFUL, PoseCheck, fit_pose_check
 from .refine import estimate_pose
 from .settings import PoseEstimate, PoseSettings
 
@@ -34,7 +34,9 @@ def calibrate_pose_check(
     """Estimates every view twice: as a query, and from the pose of another view, 20 degrees off.
 
     The second try mostly ends in a wrong pose that fits as well as wrong poses can. Returns the
-    check (None without any view whose pose was found) and the estimates of the views as queries.
+    check and the estimates of the views as queries. The check is None when no pose was found: none
+    has the right rotation, nor does any rendering fit its view (an object that looks the same from
+    all around is found at one of many rotations that fit).
     """
     settings = settings or PoseSettings()
     quick = settings if settings.method == "adam" else replace(settings, method="lm")
@@ -54,6 +56,8 @@ def calibrate_pose_check(
             )
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
                 bad.append(found.evidence)
+    if not good:  # perhaps a body of revolution, which has no one right rotation
+        good = [found.evidence for found in estimates if DOUBTFUL.fits_in_colour(found.evidence)]
     return fit_pose_check(good, bad), estimates
 
 

@@ -27,6 +27,13 @@ class PoseCheck:
         """True when at most one figure is beyond its limit: a large defect can move one."""
         return sum(not evidence[name] <= limit for name, limit in self.limits.items()) <= 1
 
+    def fits_in_colour(self, evidence: Mapping[str, float]) -> bool:
+        """True when neither figure of the colours is beyond its limit.
+
+        The mismatch of outlines is no measure without a calibration: it grows as pictures shrink.
+        """
+        return all(evidence[name] <= self.limits[name] for name in ("median", "upper"))
+
     def rules_out(self, evidence: Mapping[str, float]) -> bool:
         """True when a pose is so far off that no finish could make it acceptable."""
         far = sum(not evidence[name] <= _FAR * limit for name, limit in self.limits.items())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from captures import ball_image, orbit, save_image, write_mad
 from PIL import Image
-from test_pipeline_train import ROOT, small, tree_hash
+from test_pipeline_train import ITERATIONS, ROOT, small, tree_hash
 
 from benchmarks.gpu_batches import compare_batch_sizes
 from benchmarks.gpu_table import agrees
@@ -194,7 +194,7 @@ def test_damaged_model_folders_are_named(model: Path, tmp_path: Path) -> None:
     folder.memory_path.write_bytes(b"half")
     with pytest.raises(InputError, match=r"calibration.npz.*train the model again"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
-    folder.point_cloud_path(60).write_bytes(b"ply\n")
+    folder.point_cloud_path(ITERATIONS).write_bytes(b"ply\n")
     with pytest.raises(InputError, match=r"point_cloud.ply"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
     folder.config_path.write_text(json.dumps(config | {"format": 99}))
@@ -212,10 +212,10 @@ def test_an_older_calibration_is_renewed_by_training_again(
     folder.calibration_path.write_text(json.dumps(stored | {"version": 1}))
     with pytest.raises(InputError, match=r"run the train.py command .* again"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
-    trained = folder.point_cloud_path(60).read_bytes()
+    trained = folder.point_cloud_path(ITERATIONS).read_bytes()
     train(small(capture, copy))
     assert json.loads(folder.calibration_path.read_text()) == stored
-    assert folder.point_cloud_path(60).read_bytes() == trained
+    assert folder.point_cloud_path(ITERATIONS).read_bytes() == trained
     assert detect(DetectConfig(copy, output=tmp_path / "o")).failures == []
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from captures import write_mad
 
+from detect import DetectConfig, detect
 from gaussian_renderer.optimiser import LearningRates
 from pipeline.model_folder import ModelFolder
 from pipeline.presets import TRAINING
@@ -22,6 +23,7 @@ from scene import InputError, load_ply, read_capture
 from train import TrainConfig, train
 
 ROOT = Path(__file__).parent.parent
+ITERATIONS = 200  # enough that rendered views fit: without that, nothing could be calibrated
 
 
 def tree_hash(folder: Path) -> dict[str, str]:
@@ -38,11 +40,14 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(capture: Path, model: Path, **more: object) -> TrainConfig:
     """A run of seconds."""
-    values = {"iterations": 60, "checkpoint_every": 20, "holdout_every": 4, "max_gaussians": 400}
+    values = {
+        "iterations": ITERATIONS, "checkpoint_every": 20, "holdout_every": 4,
+        "max_gaussians": 400,
+    }  # fmt: skip
     return replace(TrainConfig(source=capture, model=model), **(values | more))
 
 
-def point_cloud(model: Path, iterations: int = 60) -> bytes:
+def point_cloud(model: Path, iterations: int = ITERATIONS) -> bytes:
     """The bytes of the trained PLY."""
     return ModelFolder(model).point_cloud_path(iterations).read_bytes()
 
@@ -52,12 +57,12 @@ def test_model_folder_is_complete_and_input_untouched(capture: Path, tmp_path: P
     folder = ModelFolder(train(small(capture, tmp_path / "model")))
     assert tree_hash(capture) == before
     config = folder.load_config()
-    assert config["settings"]["iterations"] == 60
+    assert config["settings"]["iterations"] == ITERATIONS
     assert config["settings"]["seed"] == 0
     assert len(config["views"]) == 18
     assert len(config["held_out"]) == 6
     assert config["held_out_quality"]["psnr"] > 12
-    assert len(load_ply(folder.point_cloud_path(60))) == config["n_gaussians"] <= 400
+    assert len(load_ply(folder.point_cloud_path(ITERATIONS))) == config["n_gaussians"] <= 400
     cameras = json.loads((folder.root / "cameras.json").read_text())
     assert len(cameras) == 18
     assert set(cameras[0]) >= {"id", "img_name", "width", "height", "position", "rotation", "fx"}
@@ -65,7 +70,7 @@ def test_model_folder_is_complete_and_input_untouched(capture: Path, tmp_path: P
     assert folder.calibration_path.is_file()
     assert not folder.checkpoint_path.exists()
     lines = [json.loads(line) for line in folder.metrics_path.read_text().splitlines()]
-    assert lines[-1]["iteration"] == 60
+    assert lines[-1]["iteration"] == ITERATIONS
     assert set(lines[-1]) == {"iteration", "loss", "psnr", "n_gaussians", "seconds"}
 
 
@@ -81,8 +86,8 @@ def test_killed_run_resumes_to_the_same_result(capture: Path, tmp_path: Path) ->
     train(small(capture, tmp_path / "undisturbed"))
     killed = tmp_path / "killed"
     command = [
-        sys.executable, "train.py", "-s", str(capture), "-m", str(killed), "--iterations", "60",
-        "--checkpoint-every", "20", "--holdout-every", "4", "--max-gaussians", "400",
+        sys.executable, "train.py", "-s", str(capture), "-m", str(killed),
+        "--iterations", str(ITERATIONS), "--checkpoint-every", "20", "--holdout-every", "4", "--max-gaussians", "400",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -214,11 +219,11 @@ def test_small_captures_keep_out_enough_to_calibrate(views: int, every: int, kep
 def test_folds_put_the_threshold_on_all_views_and_resume(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = ModelFolder(train(small(capture, tmp_path / "model", iterations=20)))
+    model = ModelFolder(train(small(capture, tmp_path / "model")))
     alone = json.loads(model.calibration_path.read_text())
-    first = small(capture, tmp_path / "model" / "folds" / "0", iterations=20)
+    first = small(capture, tmp_path / "model" / "folds" / "0")
     train(replace(first, holdout_every=2, holdout_first=0))
-    train(small(capture, tmp_path / "model", iterations=20, folds=2))
+    train(small(capture, tmp_path / "model", folds=2))
     pooled = json.loads(model.calibration_path.read_text())
     assert "folds/0 is already trained" in capsys.readouterr().out
     assert pooled["scores"]["models"] == 2
@@ -228,10 +233,36 @@ def test_folds_put_the_threshold_on_all_views_and_resume(
     }
     assert not (tmp_path / "model" / "folds").exists()
     stamp = model.calibration_path.stat().st_mtime_ns
-    train(small(capture, tmp_path / "model", iterations=20, folds=2))
+    train(small(capture, tmp_path / "model", folds=2))
     assert model.calibration_path.stat().st_mtime_ns == stamp
     with pytest.raises(InputError, match="can be split into 2 to 4 folds"):
-        train(small(capture, tmp_path / "model", iterations=20, folds=5))
+        train(small(capture, tmp_path / "model", folds=5))
+
+
+def test_without_views_found_again_there_is_no_threshold(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that shows nothing yet: scores at wrong poses must not set a threshold."""
+    model = train(small(capture, tmp_path / "model", iterations=5))
+    assert "0 were found again" in capsys.readouterr().out
+    stored = json.loads(ModelFolder(model).calibration_path.read_text())
+    assert stored["pose_check"] is None
+    assert "scores" not in stored
+    query = capture / "test/good/0.png"
+    found = detect(DetectConfig(model, images=query, output=tmp_path / "o")).results
+    assert found["summary"]["threshold"] is None
+    assert found["images"][0]["is_anomalous"] is None
+    said = capsys.readouterr().out
+    assert "no verdicts" in said
+    assert "images judged" not in said
+
+
+def test_too_few_views_kept_out_are_said_to_give_no_threshold(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = train(small(capture, tmp_path / "model", holdout_every=12))
+    assert "warning: 2 views kept out are too few for a threshold" in capsys.readouterr().out
+    assert not ModelFolder(model).calibration_path.exists()
 
 
 def test_refined_poses_are_kept_and_stay_in_the_given_frame(
