@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from torch import Tensor
 from tqdm import tqdm
 
 from gaussian_renderer.backends import choose_device
@@ -100,7 +101,7 @@ def detect(config: DetectConfig) -> Detections:
     print(f"{model.name}: {len(queries)} images; {'; '.join(remarks)}")
     threshold = model.threshold(config.false_alarm_rate)
     output = OutputFolder(_output_root(config), model.display_scale)
-    results = Results(threshold, true_poses(capture) if capture else {}, model.calibration)
+    results = Results(threshold, _truth(capture), model.calibration, model.world)
     size = config.batch_size or (_TOGETHER if renders_many(config.backend, device) else 1)
     with tqdm(total=len(queries), unit="image", file=sys.stderr) as bar:
         for query, found in _inspections(model.inspector, queries, size):
@@ -150,6 +151,13 @@ def _queries(
     return capture.queries, capture
 
 
+def _truth(capture: Capture | None) -> dict[str, Tensor]:
+    """True poses by query name, in the frame of the files."""
+    if capture is None:
+        return {}
+    return {name: capture.world.into_files(pose) for name, pose in true_poses(capture).items()}
+
+
 def _inspections(
     inspector: Inspector, queries: Sequence[Query], size: int
 ) -> Iterator[tuple[Query, Inspection | InputError]]:
@@ -171,7 +179,7 @@ def _keep(
     """Writes the pictures of one query and adds its entry."""
     limit = None if results.threshold is None else results.threshold.value
     map_path = output.write_image(query, found, limit)
-    regions = [] if limit is None else placed_regions(found, model.inspector, limit)
+    regions = [] if limit is None else placed_regions(found, model.inspector, limit, model.world)
     results.add(query, found, map_path, regions)
 
 

@@ -27,6 +27,7 @@ from scene import (
     Capture,
     InputError,
     View,
+    World,
     read_capture,
     read_json,
     split_holdout,
@@ -158,6 +159,8 @@ def _train_one(
     device, words = choose_device(config.device, config.backend)
     settings = config.as_json()
     finished = _is_finished(folder, settings, config.overwrite)
+    if finished:
+        _check_world(folder, capture)
     if finished and folder.is_calibration_current():
         print(f"{folder.root} is already trained with these settings: nothing to do")
         return
@@ -183,8 +186,9 @@ def _train_one(
         "format": FORMAT,
         "name": capture.name,
         "settings": settings,
-        "camera": camera_to_json(views[0].camera),
+        "camera": _lens_of_queries(views),
         "background": capture.background,
+        "world": asdict(capture.world),
         "n_gaussians": len(gaussians),
         "views": [view.name for view in views],
         "held_out": [view.name for view in held_out],
@@ -256,6 +260,28 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
                     f"now {settings[name]}): choose another folder with -m, or add --overwrite"
                 )
     return folder.is_finished()
+
+
+def _lens_of_queries(views: tuple[View, ...]) -> dict[str, Any]:
+    """The lens that queries are taken to have: that of most train views."""
+    lenses = [camera_to_json(view.camera) for view in views]
+    chosen = max(lenses, key=lenses.count)  # the first of equals
+    if lenses.count(chosen) < len(lenses):
+        print(
+            f"the train views have several lenses: images to be judged are taken to have that of "
+            f"{lenses.count(chosen)} of {len(lenses)} views (focal length {chosen['fx']:.1f} "
+            f"pixels at {chosen['width']} x {chosen['height']}); with another, distances are wrong"
+        )
+    return chosen
+
+
+def _check_world(folder: ModelFolder, capture: Capture) -> None:
+    """Raises InputError when an older version computed the finished model in another frame."""
+    if World.from_json(folder.load_config().get("world")) != capture.world:
+        raise InputError(
+            f"'{folder.root}' was computed in other units by another version of this program: "
+            "train it again with --overwrite"
+        )
 
 
 def _split(

@@ -102,8 +102,8 @@ def calibrate(
         memory = build_memory(model, *seen) if detection.calibrated else None
         check, located, trusted = _locate(model, gallery, held_out, kept, memory)
         enough = len(trusted) >= MINIMAL_COUNT
-        quality["pose_shift"] = _pose_shift(gaussians, trusted if enough else located)
-        _warn(len(trusted), len(held_out), quality["pose_shift"])
+        shift = quality["pose_shift"] = _pose_shift(gaussians, trusted if enough else located)
+        _warn(len(trusted), len(held_out), shift)
         document: dict[str, Any] = {
             "version": CALIBRATION,
             "pose_check": None if check is None else check.as_json(),

@@ -10,7 +10,7 @@ import torch
 from anomaly import Calibration, Threshold, make_features
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import Gallery, PoseCheck, PoseSettings, load_gallery
-from scene import InputError, read_json
+from scene import InputError, World, read_json
 
 from .inspector import Inspector
 from .model_folder import ModelFolder, camera_from_json
@@ -31,6 +31,7 @@ class OpenModel:
     display_scale: float  # map value of the hottest colour
     features: str  # name of the features
     remarks: tuple[str, ...]  # one line each: which parts run, and why
+    world: World  # the model's frame in that of the capture's files
 
     def threshold(self, false_alarm_rate: float) -> Threshold | None:
         """The score above which an image is called anomalous; None without a calibration."""
@@ -76,7 +77,8 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
     else:
         scale = _scale_of_views(scorer, gallery, device)
     remarks = [f"matcher {inspector.matcher.name}", *inspector.notes, *remarks]
-    return OpenModel(config["name"], inspector, calibration, scale, features, tuple(remarks))
+    world = World.from_json(config.get("world"))
+    return OpenModel(config["name"], inspector, calibration, scale, features, tuple(remarks), world)
 
 
 def _scorer(

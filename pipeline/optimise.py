@@ -19,6 +19,7 @@ from scene import (
     Gaussians,
     GrowthPolicy,
     GrowthStatistics,
+    InputError,
     View,
     prune,
     read_image,
@@ -115,13 +116,22 @@ def optimise(
 
 
 def _without_unseen(run: Optimisation, gaussians: Gaussians) -> Gaussians:
-    """Without what next to nothing of is seen in any train view: it would only cost time."""
+    """Without what next to nothing of is seen in any train view: it would only cost time.
+
+    Raises InputError when that is everything.
+    """
     if not run.preset.smallest_contribution:
         return gaussians
     cameras = [view.camera for view in run.views]
     model = ObjectRenderer(gaussians, run.background, run.backend, run.threads)
     contribution = largest_contribution(model, cameras)
-    return prune(gaussians, contribution < run.preset.smallest_contribution)[0]
+    unseen = contribution < run.preset.smallest_contribution
+    if bool(unseen.all()):
+        raise InputError(
+            "Nothing of the object is left in the model: check that the pictures show it and that "
+            "the poses are camera to world, in the axes of their format (docs/formats.md)"
+        )
+    return prune(gaussians, unseen)[0]
 
 
 def _prepare(

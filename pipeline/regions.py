@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from anomaly import find_regions
+from scene import World
 
 from .inspector import Inspection, Inspector
 
@@ -14,12 +15,12 @@ _SMALLEST = 9  # pixels; smaller specks are not listed
 
 @torch.no_grad()
 def placed_regions(
-    found: Inspection, inspector: Inspector, threshold: float
+    found: Inspection, inspector: Inspector, threshold: float, world: World
 ) -> list[dict[str, Any]]:
     """Flagged regions of one query as JSON values, the highest peak first.
 
-    `position` [3] is the place in the world at the region's centroid, by the depth of the splat;
-    None where the object is not behind it (excess material beside the silhouette).
+    `position` [3] is the place of the region's centroid in the world of the capture's files, by the
+    depth of the splat; None where the object is not behind it (excess material beside it).
     """
     regions = find_regions(found.anomaly_map.numpy(), threshold, _SMALLEST)
     if not regions:
@@ -37,6 +38,7 @@ def placed_regions(
             [(x - camera.cx) / camera.fx * z, (y - camera.cy) / camera.fy * z, z, 1.0],
             dtype=torch.float64,
         )
-        position = (to_world @ point)[:3].tolist() if z > 0 else None
+        place = world.points_into_files((to_world @ point)[:3])
+        position = place.tolist() if z > 0 else None
         listed.append(asdict(region) | {"position": position})
     return listed

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from anomaly import Calibration, Threshold, evaluate
 from pose_estimation import rotation_error, translation_error
-from scene import Query, read_mask
+from scene import Query, World, read_mask
 
 from .inspector import Inspection
 
@@ -22,10 +22,12 @@ class Results:
     def __init__(
         self,
         threshold: Threshold | None,
-        true_poses: dict[str, Tensor],
+        true_poses: dict[str, Tensor],  # by query name, in the frame of the files
         calibration: Calibration | None = None,  # None: scores have no probability
+        world: World | None = None,  # of the model's poses and places; None: that of the files
     ) -> None:
         self.threshold, self.true_poses, self.calibration = threshold, true_poses, calibration
+        self.world = world or World()
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
         self._maps: list[Any] = []
@@ -39,11 +41,12 @@ class Results:
         chance = None
         if self.calibration is not None and found.pose.pose_ok is not False:
             chance = float(self.calibration.tail_probability(found.score))
+        pose = self.world.into_files(found.pose.world_to_camera)
         entry = self._entry(query) | {
             "score": found.score,
             "tail_probability": chance,
             "is_anomalous": flagged,
-            "world_to_camera": found.pose.world_to_camera.tolist(),
+            "world_to_camera": pose.tolist(),
             "pose_ok": found.pose.pose_ok,
             "pose_loss": found.pose.loss,
             "map": map_path,
@@ -52,7 +55,6 @@ class Results:
         }
         truth = self.true_poses.get(query.name)
         if truth is not None:
-            pose = found.pose.world_to_camera
             entry["rotation_error_deg"] = math.degrees(float(rotation_error(pose, truth)))
             entry["translation_error"] = float(translation_error(pose, truth))
         mask = None
@@ -146,7 +148,7 @@ class Results:
             "translation_mean": statistics.fmean(units) if units else None,
             "n_within_1deg": sum(degree <= _FOUND_DEGREES for degree in degrees),
             "n_within_1deg_and_0.02": sum(
-                d <= _FOUND_DEGREES and u <= _FOUND_UNITS
+                d <= _FOUND_DEGREES and u <= _FOUND_UNITS * self.world.unit
                 for d, u in zip(degrees, units, strict=True)
             ),
         }

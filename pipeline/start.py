@@ -16,8 +16,10 @@ from scene import (
     PointCloud,
     View,
     VisualHull,
+    common_point,
     initial_gaussians,
     outside_hull,
+    parallel_cameras,
     point_colours,
     random_points,
     read_foreground,
@@ -43,8 +45,13 @@ def silhouettes(capture: Capture, views: Sequence[View], images: Sequence[Tensor
 def starting_hull(
     preset: TrainingPreset, capture: Capture, views: Sequence[View], images: Sequence[Tensor]
 ) -> VisualHull | None:
-    """The visual hull, where the preset wants it and the background is known."""
+    """The visual hull, where the preset wants it and the background is known.
+
+    None as well where nothing says where the object is but the capture's own points.
+    """
     if preset.start != "hull" or capture.background is None:
+        return None
+    if capture.points is not None and common_point([view.camera for view in views]) is None:
         return None
     return visual_hull([view.camera for view in views], silhouettes(capture, views, images))
 
@@ -86,13 +93,9 @@ def _common_cube(cameras: Sequence[Camera]) -> tuple[list[float], float]:
     3DGS takes [-1.3, 1.3]^3 for cameras about 4 units away. The same share of the mean distance is
     taken about the point nearest to all optical axes, so that other units and origins work too.
     """
-    identity = torch.eye(3, dtype=torch.float64)
-    normal, offset = torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    for camera in cameras:
-        axis = camera.world_to_camera[2, :3]
-        across = identity - torch.outer(axis, axis)
-        normal, offset = normal + across, offset + across @ camera.centre
-    centre = torch.linalg.lstsq(normal, offset[:, None]).solution[:, 0]
+    centre = common_point(cameras)
+    if centre is None:
+        raise parallel_cameras()
     distance = torch.stack([(camera.centre - centre).norm() for camera in cameras]).mean()
     return centre.tolist(), 1.3 / 4.0 * float(distance)
 

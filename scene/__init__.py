@@ -19,6 +19,7 @@ from .images import (
 from .ply import load_ply, save_ply
 from .readers import read_capture, read_queries, true_poses
 from .start import initial_gaussians, point_colours, random_points, scene_extent
+from .world import World, common_point, parallel_cameras
 
 __all__ = [
     "Camera",
@@ -34,15 +35,18 @@ __all__ = [
     "Query",
     "View",
     "VisualHull",
+    "World",
     "atomic_write",
     "carry",
     "chain",
     "clone",
+    "common_point",
     "detect_background",
     "image_size",
     "initial_gaussians",
     "load_ply",
     "outside_hull",
+    "parallel_cameras",
     "point_colours",
     "prune",
     "random_points",

@@ -1,7 +1,7 @@
 """A capture: the train views with their cameras, and the queries whose cameras are not known."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .cameras import Camera
 from .images import Colour
+from .world import World
 
 CaptureFormat = Literal["mad", "blender", "colmap"]
 
@@ -52,6 +53,7 @@ class Capture:
     queries: tuple[Query, ...]
     background: Colour | None  # None: no single colour stands behind the object
     points: PointCloud | None = None  # from structure from motion, where there was one
+    world: World = field(default_factory=World)  # of all cameras and points here
 
 
 def subset_views(views: Sequence[View], fraction: float, seed: int) -> tuple[View, ...]:

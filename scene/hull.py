@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .cameras import Camera
 from .errors import InputError
+from .world import common_point, parallel_cameras
 
 _LOCATING_CELLS = 32  # per side of the grids that only find where the object is
 _LEVELS = 3  # the finest voxels and twice and four times their size
@@ -168,21 +169,16 @@ def _common_volume(cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
 
     It reaches as far as the widest frame does at that point's depth.
     """
+    point = common_point(cameras)
+    if point is None:
+        raise parallel_cameras()
     centres = torch.stack([camera.centre for camera in cameras])  # [V, 3]
     axes = torch.stack([camera.world_to_camera[2, :3] for camera in cameras])  # [V, 3]
-    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]  # [V, 3, 3]
-    system = across.sum(0)
-    if torch.linalg.eigvalsh(system)[0] < 1e-4 * len(cameras):
-        raise InputError(
-            "The cameras look in parallel, so no common point can be found: start from sparse "
-            "points or at random instead of from silhouettes."
-        )
-    point = torch.linalg.solve(system, (across @ centres[:, :, None]).sum(0)[:, 0])
     depths = ((point - centres) * axes).sum(1)
     if (depths <= 0).sum() > len(cameras) // 2:
         raise InputError(
             "Most cameras look away from their common point, not around an object: check the "
-            "poses, or start at random instead of from silhouettes."
+            "poses (transform_matrix is camera to world, with OpenGL axes)."
         )
     widest = [0.5 * max(c.width / c.fx, c.height / c.fy) for c in cameras]
     half = (depths.clamp(min=0) * torch.tensor(widest, dtype=torch.float64)).max()
@@ -208,8 +204,8 @@ def _locate(evidence: _Evidence, low: Tensor, high: Tensor) -> tuple[Tensor, Ten
 
 def _nothing_left() -> InputError:
     return InputError(
-        "The silhouettes have no point in common: check the camera poses and the background, or "
-        "start at random instead of from silhouettes."
+        "The silhouettes have no point in common: check the camera poses, the focal length and "
+        "that the background has one colour."
     )
 
 

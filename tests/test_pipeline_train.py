@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from captures import write_mad
+from PIL import Image
 
 from detect import DetectConfig, detect
 from gaussian_renderer.optimiser import LearningRates
@@ -87,7 +89,8 @@ def test_killed_run_resumes_to_the_same_result(capture: Path, tmp_path: Path) ->
     killed = tmp_path / "killed"
     command = [
         sys.executable, "train.py", "-s", str(capture), "-m", str(killed),
-        "--iterations", str(ITERATIONS), "--checkpoint-every", "20", "--holdout-every", "4", "--max-gaussians", "400",
+        "--iterations", str(ITERATIONS), "--checkpoint-every", "20",
+        "--holdout-every", "4", "--max-gaussians", "400",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -287,3 +290,31 @@ def test_refined_poses_are_kept_and_stay_in_the_given_frame(
     assert point_cloud(folder.root, 40) == before
     with pytest.raises(InputError, match="refine_poses: True, now False"):
         train(small(capture, tmp_path / "model", iterations=40))
+
+
+def test_queries_are_taken_through_the_lens_of_most_views(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = shutil.copytree(capture, tmp_path / "zoomed")
+    content = json.loads((source / "transforms.json").read_text())
+    for frame in content["frames"]:
+        wide = frame["file_path"].endswith(("/0.png", "/1.png", "/3.png"))
+        frame |= {"fl_x": 40.0 if wide else 44.0, "w": 32, "h": 32}
+    (source / "transforms.json").write_text(json.dumps(content))
+    folder = ModelFolder(train(small(source, tmp_path / "model", iterations=5, holdout_every=0)))
+    assert folder.load_config()["camera"]["fx"] == 44.0
+    assert "that of 21 of 24 views (focal length 44.0 pixels" in capsys.readouterr().out
+
+
+def test_a_model_of_nothing_is_named(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shutil.copytree(capture, tmp_path / "empty")
+    for path in (source / "train/good").glob("*.png"):
+        Image.new("RGB", (32, 32), "white").save(path)
+    with pytest.raises(InputError, match="silhouettes have no point in common: check"):
+        train(small(source, tmp_path / "empty_model", iterations=5))
+    unseen = "pipeline.optimise.largest_contribution"
+    monkeypatch.setattr(unseen, lambda model, _: torch.zeros(len(model.gaussians)))
+    with pytest.raises(InputError, match="Nothing of the object is left"):
+        train(small(capture, tmp_path / "model", iterations=5))

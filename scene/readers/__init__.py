@@ -1,16 +1,20 @@
 """Reading captures: the format is recognised by what lies in the folder. Nothing is written."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from ..cameras import Camera
-from ..captures import Capture, CaptureFormat, PointCloud
+from ..captures import Capture, CaptureFormat, PointCloud, View
 from ..errors import InputError
 from ..images import detect_background
+from ..world import World, world_for
 from . import blender, colmap, mad
 from .folders import check_unique_names, class_name, find_capture_folder, folders_in
 from .queries import capture_queries, read_queries
 from .truth import true_poses
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["read_capture", "read_queries", "true_poses"]
 
@@ -41,7 +45,10 @@ def read_capture(source: str | Path, resolution: int = 400) -> Capture:
     views = tuple(replace(v, camera=_fitted(v.camera, resolution)) for v in views)
     background = detect_background([view.image_path for view in views])
     queries = capture_queries(root)
-    return Capture(class_name(root), root, form, views, queries, background, points)
+    world = world_for([view.camera for view in views])
+    if world != World():
+        views, points = _moved(views, points, world)
+    return Capture(class_name(root), root, form, views, queries, background, points, world)
 
 
 def _recognise(root: Path) -> CaptureFormat:
@@ -60,6 +67,22 @@ def _recognise(root: Path) -> CaptureFormat:
         f"{root} is not a capture: neither transforms.json (MAD) nor transforms_train.json "
         "(Blender) nor a COLMAP model in sparse/ lies there; see docs/formats.md."
     )
+
+
+def _moved(
+    views: tuple[View, ...], points: PointCloud | None, world: World
+) -> tuple[tuple[View, ...], PointCloud | None]:
+    """Cameras and points in the frame that is computed in."""
+    _log.info(
+        "computed in units of %g, from the origin (%g, %g, %g): results are in those of the files",
+        world.unit, *world.origin,
+    )  # fmt: skip
+    views = tuple(
+        replace(v, camera=v.camera.at(world.into_model(v.camera.world_to_camera))) for v in views
+    )
+    if points is not None:
+        points = points._replace(xyz=world.points_into_model(points.xyz.double()).float())
+    return views, points
 
 
 def _fitted(camera: Camera, resolution: int) -> Camera:

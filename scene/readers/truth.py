@@ -11,6 +11,8 @@ _POSE_FILES = {"mad": "test_poses.json", "blender": "transforms_test.json"}
 def true_poses(capture: Capture) -> dict[str, Tensor]:
     """Query name to world_to_camera [4, 4] float64; empty where the data set keeps no test poses.
 
+    In the frame of the capture's cameras (`capture.world`).
+
     Raises:
         InputError: the file of test poses is damaged.
     """
@@ -21,4 +23,4 @@ def true_poses(capture: Capture) -> dict[str, Tensor]:
         return {}
     known = {query.name for query in capture.queries}
     poses = {f.name.removeprefix("test/"): f.world_to_camera for f in read_frames(path)}
-    return {name: pose for name, pose in poses.items() if name in known}
+    return {n: capture.world.into_model(pose) for n, pose in poses.items() if n in known}
