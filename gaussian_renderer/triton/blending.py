@@ -164,7 +164,7 @@ def _blend(  # type: ignore[no-untyped-def]
             fourth += tl.sum(weight * tl.load(seen + 3), axis=0)
         open = tl.max(through)
         at += CHUNK
-    view, plane = tl.program_id(2), width * height
+    view, plane = tl.program_id(2).to(tl.int64), width * height
     pixel = row * width + column
     tl.store(alphas + view * plane + pixel, total, mask=inside)
     out = blended + view * CHANNELS * plane + pixel
@@ -200,7 +200,8 @@ def _blend_backward(  # type: ignore[no-untyped-def]
     tile, column, row, inside = tile_place(width, height)
     x, y = column[None, :] + 0.5, row[None, :] + 0.5
     at, end = tl.load(starts + tile), tl.load(starts + tile + 1)
-    view, plane, pixel = tl.program_id(2), width * height, row * width + column
+    view, plane = tl.program_id(2).to(tl.int64), width * height
+    pixel = row * width + column
     shift = view * CHANNELS * plane
     shown = _load_maps(blended + shift, plane, pixel, inside, CHANNELS)
     flow = _load_maps(by_blended + shift, plane, pixel, inside, CHANNELS)

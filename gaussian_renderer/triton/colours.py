@@ -141,7 +141,7 @@ def _colours(  # type: ignore[no-untyped-def]
     rotation, translation = load_view(views, view)
     point = to_camera(rotation, translation, load_vector(means, rows, mask))
     basis = basis_of(direction_of(rotation, point)[0])
-    out = view * count + rows
+    out = view.to(tl.int64) * count + rows
     first = load_vector(own, out, mask) if OWN else load_vector(sh, rows * TERMS, mask)
     red, green, blue = basis[0] * first[0], basis[0] * first[1], basis[0] * first[2]
     for k in tl.static_range(1, TERMS):
@@ -170,7 +170,7 @@ def _colours_backward(  # type: ignore[no-untyped-def]
     point = to_camera(rotation, translation, mean)
     unit, inverse = direction_of(rotation, point)
     basis, slopes = basis_of(unit), slopes_of(unit)
-    out = view * count + rows
+    out = view.to(tl.int64) * count + rows
     shown, flow = load_vector(colours, out, mask), load_vector(by_colours, out, mask)
     by = (
         tl.where(shown[0] > 0.0, flow[0], 0.0),

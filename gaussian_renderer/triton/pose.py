@@ -133,8 +133,8 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
             by_blue += tl.sum(wide * _row(table, rows, k, 7, mask), axis=0)
         open = tl.max(through)
         at += CHUNK
-    view, plane, pixel = tl.program_id(2), width * height, row * width + column
-    owner = tl.load(owners + view)
+    plane, pixel = width * height, row * width + column
+    owner = tl.load(owners + tl.program_id(2))
     aim = targets + owner * 3 * plane + pixel
     behind = 1.0 - total
     shade = (tl.load(background), tl.load(background + 1), tl.load(background + 2))

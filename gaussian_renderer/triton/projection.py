@@ -117,7 +117,7 @@ def _project(  # type: ignore[no-untyped-def]
     )
     quaternion, _, scale = load_shape(log_scales, quaternions, rows, mask)
     conic, spread, determinant = conic_of(half_of(jacobian, axes_of(quaternion, scale)))
-    out = view * count + rows
+    out = view.to(tl.int64) * count + rows
     tl.store(pixels + 2 * out, fx * point[0] * inverse + cx, mask=mask)
     tl.store(pixels + 2 * out + 1, fy * point[1] * inverse + cy, mask=mask)
     store_vector(conics, out, conic, mask)
@@ -201,7 +201,7 @@ def _project_backward(  # type: ignore[no-untyped-def]
     axes = axes_of(quaternion, scale)
     half = half_of(jacobian, axes)
     conic, _, determinant = conic_of(half)
-    out = view * count + rows
+    out = view.to(tl.int64) * count + rows
     drawn = mask & in_front & (determinant > 0.0)
     by_half = _covariance_backward(conic, half, load_vector(by_conics, out, drawn))
     by_axes = (

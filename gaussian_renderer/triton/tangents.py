@@ -128,7 +128,7 @@ def _move(  # type: ignore[no-untyped-def]
     half = half_of(jacobian, axes)
     conic, _, determinant = conic_of(half)
     a, b, c = conic[0], conic[1], conic[2]
-    out = view * count + rows
+    out = view.to(tl.int64) * count + rows
     shown = tl.load(opacities + out, mask=mask, other=0.0) > 0.0
     drawn = mask & in_front & (determinant > 0.0) & shown
     for k in tl.static_range(_TWIST):
@@ -164,7 +164,7 @@ def _recolour(  # type: ignore[no-untyped-def]
     point = to_camera(rotation, translation, load_vector(means, rows, mask))
     unit, inverse = direction_of(rotation, point)
     slopes = slopes_of(unit)
-    out = view * count + rows
+    out = view.to(tl.int64) * count + rows
     drawn = mask & (tl.load(opacities + out, mask=mask, other=0.0) > 0.0)
     for c in tl.static_range(3):
         dx, dy, dz = 0.0 * unit[0], 0.0 * unit[0], 0.0 * unit[0]
