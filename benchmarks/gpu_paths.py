@@ -22,12 +22,17 @@ from scene import Camera, Gaussians, load_ply
 Result = dict[str, Any]
 
 
-def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
-    """Milliseconds of a training step's parts, pose steps and a batch, on the trained model."""
+def trained_cloud(model: Path, device: str = "cuda") -> tuple[Gaussians, Tensor]:
+    """The Gaussians of a model folder, which want gradients, and the background [3]."""
     trained = json.loads((model / "config.json").read_text())
     clouds = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"))
-    gaussians = load_ply(clouds[-1]).map(lambda t: t.cuda().requires_grad_(True))
-    background = torch.tensor(trained["background"] or (0.0, 0.0, 0.0), device="cuda")
+    gaussians = load_ply(clouds[-1]).map(lambda t: t.to(device).requires_grad_(True))
+    return gaussians, torch.tensor(trained["background"] or (0.0, 0.0, 0.0), device=device)
+
+
+def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
+    """Milliseconds of a training step's parts, pose steps and a batch, on the trained model."""
+    gaussians, background = trained_cloud(model)
     view = camera.world_to_camera.to(gaussians.means)
     screen = torch.zeros_like(gaussians.means[:, :2], requires_grad=True)
     target = torch.rand(3, camera.height, camera.width, device="cuda")

@@ -170,6 +170,8 @@ def _everything(run: Check, config: CheckConfig, folder: str) -> bool:
     if _is_there(run, config, "simple_knn"):
         found = run.step("neighbours", "neighbours", limit=60)
         good &= "error" not in found and found["largest_relative_difference"] <= 1e-3
+    if _is_right(run, "triton"):
+        run.step("settings triton", "settings", f"{folder}/triton", limit=120)
     return good and any(_is_right(run, name) for name in _BACKENDS)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.gpu_batches import compare_batch_sizes
 from benchmarks.gpu_paths import half_precision, hot_paths, milliseconds
+from benchmarks.triton_settings import compare_settings
 from doctor import NVCC_FLAGS
 from gaussian_renderer.backends import select_backend
 from gaussian_renderer.losses import photometric_loss_reference
@@ -208,6 +209,11 @@ def hot_paths_of(backend: str, folder: str) -> Result:
     return hot_paths(backend, Path(folder), read_capture(SOURCE).views[0].camera)
 
 
+def triton_settings(folder: str) -> Result:
+    """Times of our kernels for other sizes of their blocks."""
+    return compare_settings(Path(folder), read_capture(SOURCE).views[0].camera)
+
+
 STEPS: dict[str, Callable[..., Result]] = {
     "build": build,
     "compare": compare_backend,
@@ -218,6 +224,7 @@ STEPS: dict[str, Callable[..., Result]] = {
     "batches": batches,
     "hot": hot_paths_of,
     "half": half_precision,
+    "settings": triton_settings,
 }
 
 

@@ -59,12 +59,27 @@ def table(document: dict[str, Any]) -> str:
     for title, found in steps.items():
         if title.startswith("batches ") and "1" in found:
             lines += _batch_rows(title.removeprefix("batches "), found)
+    if "blending" in steps.get("settings triton", {}):
+        lines += _setting_rows(steps["settings triton"])
     if "same_to_3_digits" in steps.get("half precision", {}):
         lines += ["", _half_line(steps["half precision"])]
     for title, found in steps.items():
         if "error" in found or "state" in found:
             lines.append(f"{title}: {found.get('error') or found['state']}")
     return "\n".join(lines)
+
+
+def _setting_rows(found: Result) -> list[str]:
+    """The table of block sizes of our kernels."""
+    lines = [
+        "", "| triton | Gaussians a chunk, warps | forward ms | forward + backward ms |",
+        "|---|---|---|---|",
+    ]  # fmt: skip
+    for kernel in ("blending", "pose"):
+        for setting, times in found[kernel].items():
+            cells = [_show(times[key], 3) if key in times else "-" for key in ("forward", "both")]
+            lines.append(f"| {kernel} | {setting} | {' | '.join(cells)} |")
+    return lines
 
 
 def _half_line(found: Result) -> str:

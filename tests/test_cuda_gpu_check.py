@@ -99,6 +99,8 @@ def test_a_whole_check_with_recorded_steps(
             for size in ("1", "4")
         },
         "hot": {"forward_loss_backward_ms": ms},
+        "settings": {"blending": {"8, 4": {"forward": 0.5, "both": 1.5}},
+                     "pose": {"2, 8": {"forward": 0.25}}},
     }  # fmt: skip
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu_run, "machine", lambda: dict(MACHINE))
@@ -111,13 +113,15 @@ def test_a_whole_check_with_recorded_steps(
     assert document["good"]
     assert list(document["steps"]) == [
         "compare triton", "default triton", "detect triton", "batches triton", "hot paths triton",
-        "loss", "half precision",
+        "loss", "half precision", "settings triton",
     ]  # fmt: skip
     out = capsys.readouterr().out
     assert out.strip() == table(document)
     assert "| triton | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | yes | ok |" in out
     assert "| default triton | 20.0 | 38.00 | 900 | 0.100, -, - | 4.0 | 0.9000 |" in out
     assert "| 4 | 16.0 | 20.0, 200.0, 5.0 | 100 | 1.0e-04 deg, 1.0e-05 | 1.0e-05 | ok |" in out
+    assert "| blending | 8, 4 | 0.500 | 1.500 |" in out
+    assert "| pose | 2, 8 | 0.250 | - |" in out
     assert "scores unchanged to 3 digits (at most 1.0e-04)" in out
     assert os.environ["TORCH_CUDA_ARCH_LIST"] == "8.9"
     recorded["batches"]["4"]["other_verdicts"] = 1

@@ -1,5 +1,7 @@
 """Our Triton rasteriser against `reference`, in float64, in Triton's interpreter or on a GPU."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from cuda_scene import CAMERA, cloud, outputs, view_at
@@ -9,10 +11,12 @@ from test_cuda_pose_batch import variants_of
 from torch import Tensor
 
 import gaussian_renderer.triton as ours
+from benchmarks import triton_settings
 from gaussian_renderer import reference
+from gaussian_renderer.triton import blending
 from gaussian_renderer.triton.binning import bin_splats, cover, tiles_of
 from gaussian_renderer.triton.projection import project
-from scene import Gaussians
+from scene import Camera, Gaussians, save_ply
 
 CONSTANTS = 1e-7  # Triton rounds constants such as 0.99 to float32
 
@@ -179,3 +183,16 @@ def test_everything_stays_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None
         assert all(map(on_gpu, [splats.images, splats.alphas, splats.depth_sums, rows]))
     assert len(launched) == 12
     assert all(launched)
+
+
+def test_other_block_sizes_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_settings, "WARPS", (4,))
+    (tmp_path / "point_cloud/iteration_1").mkdir(parents=True)
+    save_ply(cloud(10).map(Tensor.float), tmp_path / "point_cloud/iteration_1/point_cloud.ply")
+    (tmp_path / "config.json").write_text('{"background": [1.0, 1.0, 1.0]}')
+    usual = blending.CHUNK, blending.WARPS
+    small = Camera(view_at(10), 20.0, 20.0, 8.0, 8.0, 16, 16)
+    found = triton_settings.compare_settings(tmp_path, small, DEVICE)
+    assert set(found["blending"]) == {"4, 4", "8, 4", "16, 4"}
+    assert found["largest_change"] < 1e-5
+    assert usual == (blending.CHUNK, blending.WARPS)

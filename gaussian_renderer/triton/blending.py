@@ -19,6 +19,7 @@ from ..reference import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 from .binning import TILE, Bins, tiles_of
 
 CHUNK = 8  # Gaussians
+WARPS = 4  # of a program; both chosen by registers, not by time: benchmarks/triton_settings.py
 GROUP = 4  # channels of one pass
 GEOMETRY = 6  # gradients of a slot before those of the channels
 _TILE = tl.constexpr(TILE)
@@ -62,7 +63,7 @@ class _Blending(torch.autograd.Function):
         alphas = pixels.new_empty(len(pixels), *size)
         _blend[_grid(pixels, camera)](
             pixels, conics, opacities, channels, bins.splats, bins.starts, blended, alphas,
-            camera.width, camera.height, CHANNELS=count, CHUNK=CHUNK,
+            camera.width, camera.height, CHANNELS=count, CHUNK=CHUNK, num_warps=WARPS,
         )  # fmt: skip
         ctx.save_for_backward(pixels, conics, opacities, channels, blended, alphas, *bins)
         ctx.camera = camera
@@ -78,6 +79,7 @@ class _Blending(torch.autograd.Function):
             pixels, conics, opacities, channels, bins.splats, bins.starts, bins.slots,
             blended, alphas, *(flow.contiguous() for flow in upstream), slots,
             ctx.camera.width, ctx.camera.height, CHANNELS=channels.shape[2], CHUNK=CHUNK,
+            num_warps=WARPS,
         )  # fmt: skip
         sums = slots.new_zeros(len(bins.lengths), slots.shape[1])
         if len(slots):

@@ -21,6 +21,7 @@ from .rasteriser import opacities_of
 from .tangents import ROWS, TWIST, tangents
 
 CHUNK = 2  # Gaussians; their derivatives by the pose are held for 256 pixels
+WARPS = 8  # of a program; both chosen by registers, not by time: benchmarks/triton_settings.py
 _PAD = 8  # components of a twist, filled up to a power of two
 _SUMS = _PAD * _PAD + _PAD + 4  # J^T W J, J^T W r, loss, weight, inliers, pixels
 _K, _TWIST, _TABLE = tl.constexpr(_PAD), tl.constexpr(TWIST), tl.constexpr(ROWS * TWIST)
@@ -62,7 +63,8 @@ def pose_rows(
         pixels, conics, opacities, colours, table, bins.splats, bins.starts,
         targets.contiguous(), given, background.to(pixels).contiguous(), owners, sums,
         camera.width, camera.height, float(huber),
-        WEIGHTED=weights is not None, COLOUR=gaussians.sh.shape[1] > 1, CHUNK=CHUNK, num_warps=8,
+        WEIGHTED=weights is not None, COLOUR=gaussians.sh.shape[1] > 1, CHUNK=CHUNK,
+        num_warps=WARPS,
     )  # fmt: skip
     total = sums.double().sum(dim=1)
     square = total[:, : _PAD * _PAD].unflatten(1, (_PAD, _PAD))[:, :TWIST, :TWIST]
