@@ -8,7 +8,7 @@ Writes results.json, results.csv, maps/, overlays/ and report.html.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from gaussian_renderer.backends import choose_device
 from gaussian_renderer.batch import renders_many
 from pipeline.command_line import run
-from pipeline.inspector import Inspection, Inspector
+from pipeline.inspector import Inspection
 from pipeline.model_folder import ModelFolder, provenance
 from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.outputs import OutputFolder
@@ -104,13 +104,11 @@ def detect(config: DetectConfig) -> Detections:
     results = Results(threshold, _truth(capture), model.calibration, model.world)
     size = config.batch_size or (_TOGETHER if renders_many(config.backend, device) else 1)
     with tqdm(total=len(queries), unit="image", file=sys.stderr) as bar:
-        for query, found in _inspections(model.inspector, queries, size):
-            if isinstance(found, InputError):
-                results.add_failure(query, str(found))
-                bar.write(f"error: {found}", file=sys.stderr)
-            else:
-                _keep(query, found, model, results, output)
-            bar.update()
+        for start in range(0, len(queries), size):
+            batch = queries[start : start + size]
+            found = model.inspector.inspect_many(paths[start : start + size])
+            _keep(batch, found, model, results, output)
+            bar.update(len(batch))
     document = results.document(
         _settings(config, parts, remarks, {"batch_size": size, "precision": precision})
     )
@@ -158,15 +156,6 @@ def _truth(capture: Capture | None) -> dict[str, Tensor]:
     return {name: capture.world.into_files(pose) for name, pose in true_poses(capture).items()}
 
 
-def _inspections(
-    inspector: Inspector, queries: Sequence[Query], size: int
-) -> Iterator[tuple[Query, Inspection | InputError]]:
-    """Every query with what was found in it, or why it cannot be judged; `size` at a time."""
-    for start in range(0, len(queries), size):
-        batch = queries[start : start + size]
-        yield from zip(batch, inspector.inspect_many([q.image_path for q in batch]), strict=True)
-
-
 def _output_root(config: DetectConfig) -> Path:
     if config.output is not None:
         return config.output
@@ -174,13 +163,26 @@ def _output_root(config: DetectConfig) -> Path:
 
 
 def _keep(
-    query: Query, found: Inspection, model: OpenModel, results: Results, output: OutputFolder
+    batch: Sequence[Query],
+    found: Sequence[Inspection | InputError],
+    model: OpenModel,
+    results: Results,
+    output: OutputFolder,
 ) -> None:
-    """Writes the pictures of one query and adds its entry."""
+    """Writes the pictures of a batch and adds its entries, those of failures too."""
     limit = None if results.threshold is None else results.threshold.value
-    map_path = output.write_image(query, found, limit)
-    regions = [] if limit is None else placed_regions(found, model.inspector, limit, model.world)
-    results.add(query, found, map_path, regions)
+    pairs = list(zip(batch, found, strict=True))
+    judged = [(query, each) for query, each in pairs if isinstance(each, Inspection)]
+    map_paths = iter(output.write_images([q for q, _ in judged], [e for _, e in judged], limit))
+    for query, each in pairs:
+        if isinstance(each, InputError):
+            results.add_failure(query, str(each))
+            tqdm.write(f"error: {each}", file=sys.stderr)
+        else:
+            regions = (
+                [] if limit is None else placed_regions(each, model.inspector, limit, model.world)
+            )
+            results.add(query, each, next(map_paths), regions)
 
 
 def _settings(

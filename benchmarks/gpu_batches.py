@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu_paths import device_waits
 from pipeline.inspector import Inspection, Inspector
 from pipeline.model_folder import ModelFolder
 from pipeline.open_model import Parts, open_model
@@ -28,7 +29,7 @@ def compare_batch_sizes(
     ] = SIZES,  # 1, one query after the other, is what the others must agree with
     device: str = "cuda",
 ) -> Result:
-    """Per size: queries a second from the file to the score, milliseconds by stage, memory.
+    """Per size: queries a second from the file to the score, milliseconds by stage, memory, waits.
 
     Files and overlays are not written. Raises InputError when a query cannot be judged.
     """
@@ -50,6 +51,7 @@ def compare_batch_sizes(
         stages = {stage: [query.seconds[stage] for query in found] for stage in found[0].seconds}
         result[str(size)] = {
             "queries_per_second": len(paths) / seconds,
+            "waits_per_batch": _waits(inspector, paths[:size], device),
             "mean_ms": {stage: 1e3 * sum(all_) / len(all_) for stage, all_ in stages.items()},
             "peak_mib": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None,
             **_agreement(found, alone),
@@ -57,9 +59,12 @@ def compare_batch_sizes(
     return result
 
 
+def _waits(inspector: Inspector, paths: Sequence[Path], device: str) -> int | None:
+    """How often one batch makes the host wait for the GPU; None without one."""
+    return device_waits(lambda: inspector.inspect_many(paths)) if device == "cuda" else None
+
+
 def _judge(inspector: Inspector, paths: Sequence[Path], size: int) -> list[Inspection]:
-    if size == 1:
-        return [inspector.inspect(path) for path in paths]
     judged: list[Inspection] = []
     for start in range(0, len(paths), size):
         for found in inspector.inspect_many(paths[start : start + size]):

@@ -1,8 +1,9 @@
-"""Device times of the hot paths, and whether half precision would keep the scores."""
+"""Device times and waits of the hot paths, and whether half precision would keep the scores."""
 
 import functools
 import json
 import statistics
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.precision import SAME_TO
 from scene import Camera, Gaussians, load_ply
 
 Result = dict[str, Any]
+_WAITED = "called a synchronizing CUDA operation"  # what PyTorch warns of
 
 
 def trained_cloud(model: Path, device: str = "cuda") -> tuple[Gaussians, Tensor]:
@@ -31,7 +33,10 @@ def trained_cloud(model: Path, device: str = "cuda") -> tuple[Gaussians, Tensor]
 
 
 def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
-    """Milliseconds of a training step's parts, pose steps and a batch, on the trained model."""
+    """Milliseconds of a training step's parts, pose steps and a batch, on the trained model.
+
+    Also how often each of them makes the host wait for the device.
+    """
     gaussians, background = trained_cloud(model)
     view = camera.world_to_camera.to(gaussians.means)
     screen = torch.zeros_like(gaussians.means[:, :2], requires_grad=True)
@@ -59,10 +64,12 @@ def hot_paths(backend: str, model: Path, camera: Camera) -> Result:
         "forward_loss_backward_ms": milliseconds(step),
         "pose_normal_equations_ms": milliseconds(pose),
     }
+    paths: dict[str, Callable[[], Any]] = {"step": step, "pose": pose, "batch_of_16": batch}
     if renders_many(backend, "cuda"):
         many = _pose_problems(gaussians.detach(), camera, target, background, backend)
         result["pose_equations_of_16_ms"] = milliseconds(many, repeats=10)
-    return result
+        paths["pose_equations_of_16"] = many
+    return result | {"waits": {name: device_waits(path) for name, path in paths.items()}}
 
 
 def _pose_problems(
@@ -109,6 +116,21 @@ def half_precision(device: str = "cuda", network: Any = None) -> Result:
                  "half_ms": milliseconds(lambda: scores(True))}  # fmt: skip
         result |= times
     return result
+
+
+def device_waits(function: Callable[[], Any]) -> int:
+    """How often PyTorch makes the host wait for the device in one run of a function.
+
+    By PyTorch's own count, which knows most of its operations and none of an extension's.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            function()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum(_WAITED in str(warning.message) for warning in caught)
 
 
 def milliseconds(function: Callable[[], Any], repeats: int = 30, warm_up: int = 5) -> Result:

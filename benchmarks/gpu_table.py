@@ -96,7 +96,8 @@ def _batch_rows(backend: str, found: Result) -> list[str]:
     """The table of batch sizes."""
     lines = [
         "", f"| {backend}, queries at once | queries/s | coarse, refine, score ms | peak MiB | "
-        "largest rotation, position | largest change of a score | |", "|" + "---|" * 7,
+        "waits a batch | largest rotation, position | largest change of a score | |",
+        "|" + "---|" * 8,
     ]  # fmt: skip
     for size, figures in found.items():
         if not isinstance(figures, dict):  # how long the step took
@@ -107,6 +108,7 @@ def _batch_rows(backend: str, found: Result) -> list[str]:
             _show(figures["queries_per_second"], 1),
             ", ".join(_show(ms, 1) for ms in stages),
             _show(figures["peak_mib"], 0),
+            _show(figures["waits_per_batch"], 0),
             f"{figures['rotation_deg']:.1e} deg, {figures['position']:.1e}",
             f"{figures['relative_score']:.1e}",
             "ok" if agrees({size: figures}) else "OTHER RESULTS",

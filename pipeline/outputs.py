@@ -2,6 +2,9 @@
 
 import csv
 import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ _POSE_FAILED = (
     "The pose was not found: the score says nothing about defects. Look at the rendering."
 )
 
+_WRITERS = 4  # threads that encode and write pictures
 _RAREST = 1e-3  # tail probabilities below it are not told apart in words
 _NO_THRESHOLD = "No threshold: the model keeps no calibration for these features."
 
@@ -30,6 +34,13 @@ class OutputFolder:
     def __init__(self, root: Path, display_scale: float) -> None:
         self.root, self.display_scale = root, display_scale
         self._pictures: dict[str, bytes] = {}
+
+    def write_images(
+        self, queries: Sequence[Query], found: Sequence[Inspection], threshold_map: float | None
+    ) -> list[str]:
+        """`write_image` of several queries, a few at a time: encoding and disks take longest."""
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return list(pool.map(self.write_image, queries, found, repeat(threshold_map)))
 
     def write_image(self, query: Query, found: Inspection, threshold_map: float | None) -> str:
         """Raw map (32-bit float TIFF) and overlay of one query; returns the map's relative path."""

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_without_a_gpu_nothing_is_claimed(
     assert not config.json.exists()
 
 
+def test_waits_are_counted_as_pytorch_warns_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def twice() -> None:
+        for message in (gpu_paths._WAITED, "something else", gpu_paths._WAITED):
+            warnings.warn(message, stacklevel=1)
+
+    assert gpu_paths.device_waits(twice) == 2
+    assert modes == ["warn", "default"]
+
+
 def test_a_whole_check_with_recorded_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +107,7 @@ def test_a_whole_check_with_recorded_steps(
             size: {
                 "queries_per_second": 4.0 * int(size), "peak_mib": 100.0, "rotation_deg": 1e-4,
                 "mean_ms": {"coarse": 20.0, "refine": 200.0, "score": 5.0}, "position": 1e-5,
-                "relative_score": 1e-5, "other_verdicts": 0,
+                "relative_score": 1e-5, "other_verdicts": 0, "waits_per_batch": 37,
             }
             for size in ("1", "4")
         },
@@ -119,7 +132,7 @@ def test_a_whole_check_with_recorded_steps(
     assert out.strip() == table(document)
     assert "| triton | 1.0e-05 | 1.0e-05 | 1.0e-05 | 2.0e-04 view | yes | ok |" in out
     assert "| default triton | 20.0 | 38.00 | 900 | 0.100, -, - | 4.0 | 0.9000 |" in out
-    assert "| 4 | 16.0 | 20.0, 200.0, 5.0 | 100 | 1.0e-04 deg, 1.0e-05 | 1.0e-05 | ok |" in out
+    assert "| 4 | 16.0 | 20.0, 200.0, 5.0 | 100 | 37 | 1.0e-04 deg, 1.0e-05 | 1.0e-05 | ok |" in out
     assert "| blending | 8, 4 | 0.500 | 1.500 |" in out
     assert "| pose | 2, 8 | 0.250 | - |" in out
     assert "scores unchanged to 3 digits (at most 1.0e-04)" in out

@@ -23,7 +23,7 @@ _QUERIES_AT_ONCE = 64  # on a GPU; bounds the memory of their similarities
 
 
 class _Peaks(NamedTuple):
-    """The best candidates of one query, P each; float64 on the CPU, as they were copied there."""
+    """The best P candidates of each of B queries, [B, P] float64, copied to the CPU."""
 
     scores: Tensor
     templates: Tensor
@@ -71,16 +71,13 @@ class ClassicalMatcher:
         if not shown:
             return [self._blind() for _ in shapes]
         guesses = [self._guesses(shape, camera) for shape in shapes if shape is not None]
-        peaks = iter(self._compare([images[n] for n in shown], [silhouettes[n] for n in shown],
-                                   guesses))  # fmt: skip
-        centres_and_scales = iter(guesses)
+        peaks = self._compare([images[n] for n in shown], [silhouettes[n] for n in shown], guesses)
+        rows = zip(self._poses(peaks, guesses, camera), peaks.scores.float(), strict=True)
         return [
             self._blind()
             if shape is None
             # what is outside of the frame was only guessed: that doubles the doubt
-            else self._poses(
-                next(peaks), *next(centres_and_scales), camera, 2 if shape.is_cut else 1
-            )
+            else self._distinct(*next(rows), doubt=2 if shape.is_cut else 1)
             for shape in shapes
         ]
 
@@ -108,7 +105,7 @@ class ClassicalMatcher:
 
     def _compare(
         self, images: list[Tensor], silhouettes: list[Tensor], guesses: list[tuple[Tensor, Tensor]]
-    ) -> list[_Peaks]:
+    ) -> _Peaks:
         """Peaks of B queries [3, H, W] over all guesses; they come from the device in one copy."""
         background = self._gallery.known_background
         colour = PLAIN_GREY if background is None else background
@@ -122,26 +119,30 @@ class ClassicalMatcher:
         thumbnails, valid = (torch.cat(parts) for parts in zip(*sampled, strict=True))
         similarity = self._index.similarities(thumbnails, valid)  # [K, T, ANGLES]
         each = similarity.split([len(scales) for _, scales in guesses])
-        tables = torch.stack([_peaks(own) for own in each]).cpu()
-        return [_Peaks(*table) for table in tables]
+        return _Peaks(*torch.stack([_peaks(own) for own in each], dim=1).cpu())
 
-    def _poses(
-        self, peaks: _Peaks, centres: Tensor, scales: Tensor, camera: Camera, doubt: int
-    ) -> list[Hypothesis]:
-        """The peaks as distinct poses; more of them in `doubt`."""
-        scores, gallery = peaks.scores.float(), self._gallery
-        template, chosen = peaks.templates.long(), peaks.guesses.long()
+    def _poses(self, peaks: _Peaks, guesses: list[tuple[Tensor, Tensor]], camera: Camera) -> Tensor:
+        """World_to_camera [B, P, 4, 4] float64 of the peaks."""
+        gallery, template = self._gallery, peaks.templates.long().flatten()
         rolls = (peaks.angles.long() + peaks.offsets.float()) * (2 * math.pi / ANGLES)
-        rays = torch.tensor([ray_of(camera, x, y) for x, y in centres.tolist()])
+        rays, scales = [], []
+        for (centres, sizes), chosen in zip(guesses, peaks.guesses.long(), strict=True):
+            own = torch.tensor([ray_of(camera, x, y) for x, y in centres.tolist()])
+            rays.append(own[chosen])
+            scales.append(sizes[chosen])
         poses = transfer_poses(
             gallery.template_poses[template],
             gallery.template_rays[template],
             gallery.template_scales[template],
             gallery.centre,
-            rays[chosen].double(),
-            scales[chosen].double() * angular_scale(camera, 1.0),
-            rolls.double(),
+            torch.cat(rays).double(),
+            torch.cat(scales).double() * angular_scale(camera, 1.0),
+            rolls.double().flatten(),
         )
+        return poses.unflatten(0, rolls.shape)
+
+    def _distinct(self, poses: Tensor, scores: Tensor, doubt: int) -> list[Hypothesis]:
+        """The best of one query's peaks [P, 4, 4] as distinct poses; more of them in `doubt`."""
         plausible = 1 - scores <= doubt * _PLAUSIBLE * (1 - scores.max())
         return keep_distinct(poses[plausible], scores[plausible], doubt * self._count, _SEPARATION)
 
