@@ -6,6 +6,7 @@ others are told apart by their value, so that nothing has to be known on the hos
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -13,9 +14,12 @@ def masked_mean(
     values: Tensor,  # [..., H, W]
     mask: Tensor,  # [..., H, W] bool
 ) -> Tensor:
-    """Mean over the pixels of a mask, [...]; 0 where the mask is empty."""
+    """Mean over the pixels of a mask, [...]; 0 where the mask is empty.
+
+    Summed in double precision, so that the order, which is another on every device, hardly matters.
+    """
     counts = mask.sum(dim=(-2, -1)).clamp_min(1)
-    return (values * mask).sum(dim=(-2, -1)) / counts
+    return ((values * mask).sum(dim=(-2, -1), dtype=torch.float64) / counts).to(values.dtype)
 
 
 def masked_median(
