@@ -179,9 +179,9 @@ def _keep(
             results.add_failure(query, str(each))
             tqdm.write(f"error: {each}", file=sys.stderr)
         else:
-            regions = (
-                [] if limit is None else placed_regions(each, model.inspector, limit, model.world)
-            )
+            regions: list[dict[str, Any]] = []
+            if limit is not None:
+                regions = placed_regions(each, model.inspector, limit, model.world)
             results.add(query, each, next(map_paths), regions)
 
 
