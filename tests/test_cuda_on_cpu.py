@@ -14,7 +14,7 @@ from torch import Tensor
 from gaussian_renderer import reference
 from scene import Camera, Gaussians, InputError
 from scripts.cuda_on_cpu import cut_reference
-from scripts.cuda_on_cpu.build import HEADERS, INCLUDE, as_cpp, load_on_cpu
+from scripts.cuda_on_cpu.build import HEADERS, INCLUDE, SIMPLE_KNN, as_cpp, load_on_cpu
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,6 +42,20 @@ __global__ void reverse_blocks(const int* in, int* out, int* odd, float* total, 
 
 __global__ void reverse_blocks(int) {}  // a kernel of the same name
 
+__global__ void warps(int* sums, int* ranks, int* anyone) {  // of 40 threads: 32, and 8 more
+  extern __shared__ int s[];
+  int i = threadIdx.x;
+  s[i] = 100 * i;
+  if (i == 3) return;  // so 31 are left
+  auto warp = cg::tiled_partition<32>(cg::this_thread_block());
+  auto part = cg::labeled_partition(warp, i % 2);
+  for (int times = 0; times <= i / 32; times++)  // the second warp comes here more often
+    sums[i] = cg::reduce(part, i, cg::plus<int>()) + cg::reduce(warp, i, cg::greater<int>());
+  ranks[i] = part.thread_rank();
+  __syncthreads();
+  anyone[i] = warp.any(s[39 - i] == 3900);
+}
+
 int main() {
   thrust::device_vector<int> in(10), out(10), odd(2);
   thrust::sequence(in.begin(), in.end());
@@ -51,6 +65,12 @@ int main() {
   reverse_blocks<<<1, 1>>>(3);
   for (int value : out) printf("%d ", value);
   printf("| %d %d | %g | ", *odd.begin(), *(odd.end() - 1), total);
+
+  int sums_of[40], ranks[40], anyone[40];
+  warps<<<1, 40, 40 * sizeof(int)>>>(sums_of, ranks, anyone);
+  printf("%d %d %d %d | %d %d | %d %d | ", sums_of[0], sums_of[1], sums_of[32], sums_of[33],
+         ranks[5], ranks[6], anyone[4], anyone[35]);
+  printf("%u %u | ", cuda_on_cpu::to_uint32 * -1.5, cuda_on_cpu::to_uint32 * 2.5);
 
   size_t bytes = 0;
   int sums[3], numbers[3] = {1, 2, 3};
@@ -72,6 +92,10 @@ def test_only_launches_and_the_device_are_rewritten() -> None:
         "(a << 1, b);\nstd::cerr << x; torch::kCPU"
     )
     assert as_cpp("f<<<grid, block>>>(x)").endswith("f(a...); }, grid, block)(x)")
+    assert as_cpp("extern __shared__ int s[];") == "int* s = cuda_on_cpu::dynamic_shared<int>();"
+    assert as_cpp("(uint32_t)floor(x) + (uint32_t)y") == (
+        "cuda_on_cpu::to_uint32 * floor(x) + (uint32_t)y"
+    )
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="c++ is not on the PATH")
@@ -86,10 +110,14 @@ def test_barriers_shared_memory_votes_and_libraries(tmp_path: Path) -> None:
         check=True,
     )  # fmt: skip
     done = subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True)
-    out, odd, total, sums, order, largest = done.stdout.split(" | ")
+    out, odd, total, warps, ranks, anyone, unsigned, sums, order, largest = done.stdout.split(" | ")
     assert out == "7 6 5 4 3 2 1 0 -1 -1"  # the last block is reversed with its idle threads
     assert odd == "4 1"
     assert total == "5"
+    assert warps == "271 284 179 183"  # 0 + 2 + ... + 30, 1 + 5 + ... + 31, each and the largest
+    assert ranks == "1 3"  # among 1, 5 and among 0, 2, 4, 6
+    assert anyone == "1 0"  # thread 0 of the first warp sees what thread 39 wrote
+    assert unsigned == "0 2"  # as a GPU converts
     assert sums == "3 6"
     assert order == "3120"  # by the low nine bits, equal keys as they came
     assert largest == "4294967295"  # of int and unsigned: the unsigned, as in CUDA
@@ -97,13 +125,13 @@ def test_barriers_shared_memory_votes_and_libraries(tmp_path: Path) -> None:
 
 def test_an_empty_submodule_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="git submodule update --init --recursive"):
-        load_on_cpu("package._C", tmp_path, tmp_path / "build")
+        load_on_cpu(SIMPLE_KNN, tmp_path, tmp_path / "build")
     done = subprocess.run(
         [sys.executable, "-m", "scripts.cuda_on_cpu", "--submodules", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "is empty: git submodule update --init --recursive" in done.stderr
+    assert "is empty or incomplete: git submodule update --init --recursive" in done.stderr
 
 
 def one_splat(u: float, opacity: float) -> tuple[Gaussians, Camera, Tensor]:

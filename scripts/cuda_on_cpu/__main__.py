@@ -2,18 +2,22 @@
 
     python -m scripts.cuda_on_cpu                              the comparison as a table
     python -m scripts.cuda_on_cpu --model out/brick_dog        also on a trained model (a minute)
-    python -m scripts.cuda_on_cpu --train data/brick_dog       also trains by the package (slow)
+    python -m scripts.cuda_on_cpu --train data/brick_dog       also trains by graphdeco (slow)
 
-The sources of the submodules (git submodule update --init --recursive) are compiled as C++, with
-CUDA's language and libraries stood in for by the headers beside this file. Needs a C++ compiler,
-Python's headers and ninja (pip install ninja); fetches nothing. The first run compiles for about
-three minutes. Exits with 0 if all agree, 1 if not, 2 if there is nothing to compile.
+The sources of the submodules (git submodule update --init --recursive), and of gsplat where it is
+installed, are compiled as C++, with CUDA's language and libraries stood in for by the headers
+beside this file. Needs a C++ compiler, Python's headers and ninja (pip install ninja); fetches
+nothing. The first run compiles for about three minutes, or ten with gsplat. Exits with 0 if all
+agree, 1 if not, 2 if there is nothing to compile.
 """
 
+import importlib.util
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 import tyro
@@ -27,7 +31,7 @@ from pipeline.model_folder import ModelFolder, camera_from_json
 from scene import Camera, Gaussians, read_json
 from scene.neighbours import by_simple_knn, mean_squared_distances
 from scripts.cuda_on_cpu import cut_reference
-from scripts.cuda_on_cpu.build import load_on_cpu
+from scripts.cuda_on_cpu.build import GRAPHDECO, GSPLAT, SIMPLE_KNN, load_on_cpu
 
 KNN_LIMIT = 1e-3  # relative, as in gpu_check
 
@@ -38,6 +42,8 @@ class Config:
 
     submodules: Path = ROOT / "submodules"
     """Folder of the submodules."""
+    gsplat: Path | None = None
+    """Folder 'gsplat' of the package, version 1.5.3; default: the installed one, if there is."""
     build: Path = ROOT / "out" / "cuda_on_cpu"
     """Folder for what is compiled, and for the models of --train."""
     model: Path | None = None
@@ -50,21 +56,36 @@ class Config:
     """Cap on its Gaussians."""
 
 
+Scenes = dict[str, tuple[Gaussians, Camera, Tensor]]
+
+
 def main(config: Config) -> int:
     """Prints the table; returns the exit status."""
-    load_on_cpu(
-        "diff_gaussian_rasterization._C", config.submodules / "diff-gaussian-rasterization",
-        config.build, ("third_party/glm",),
-    )  # fmt: skip
-    load_on_cpu("simple_knn._C", config.submodules / "simple-knn", config.build)
-    backends._ON_CPU += ("graphdeco",)  # as it now can
-    scenes = {f"opacity < {o}": random_scene("cpu", opacity_max=o) for o in (0.35, 0.99)}
+    folders = {"graphdeco": config.submodules / "diff-gaussian-rasterization"}
+    knn = config.submodules / "simple-knn"
+    gsplat = config.gsplat or installed_gsplat()
+    load_on_cpu(GRAPHDECO, folders["graphdeco"], config.build)
+    load_on_cpu(SIMPLE_KNN, knn, config.build)
+    sys.path[:0] = [str(folders["graphdeco"]), str(knn)]  # their Python halves
+    if gsplat is not None:
+        loaded: Any = ModuleType("gsplat.cuda._backend")  # which would ask for a GPU
+        loaded._C = load_on_cpu(GSPLAT, gsplat, config.build)
+        sys.modules[loaded.__name__] = loaded
+        sys.path.insert(0, str(gsplat.parent))
+    backends._ON_CPU += ("graphdeco", "gsplat")  # as they now can
+    scenes: Scenes = {f"opacity < {o}": random_scene("cpu", opacity_max=o) for o in (0.35, 0.99)}
     if config.model is not None:
         scenes["the model"] = first_view(ModelFolder(config.model))
-    good = compare_rasteriser(scenes) & compare_neighbours()
+    good = compare_rasterisers(scenes, gsplat is not None) & compare_neighbours()
     if config.train is not None:
         _train(config)
     return 0 if good else 1
+
+
+def installed_gsplat() -> Path | None:
+    """Folder of the installed package, without importing it."""
+    found = importlib.util.find_spec("gsplat")
+    return None if found is None or found.origin is None else Path(found.origin).parent
 
 
 def first_view(folder: ModelFolder) -> tuple[Gaussians, Camera, Tensor]:
@@ -79,27 +100,30 @@ def first_view(folder: ModelFolder) -> tuple[Gaussians, Camera, Tensor]:
     return gaussians, camera_from_json(settings["camera"]), view
 
 
-def compare_rasteriser(scenes: dict[str, tuple[Gaussians, Camera, Tensor]]) -> bool:
-    """Images, gradients and radii; whether they agree, given where the package ends a splat."""
-    graphdeco = backends.select_backend("graphdeco")
-    print(f"{'graphdeco':<15} {'against':<18} image    (far)    alpha   depth   "
+def compare_rasterisers(scenes: Scenes, with_gsplat: bool) -> bool:
+    """Images, gradients and radii; whether they agree, given where graphdeco ends a splat."""
+    print(f"{'package':<10} {'scene':<15} {'against':<18} image    (far)    alpha   depth   "
           f"{'worst gradient':<22} other radii")  # fmt: skip
     good = True
+    graphdeco = backends.select_backend("graphdeco")
     for name, scene in scenes.items():
-        plain = compare(graphdeco, reference, *scene)
-        cut = compare(graphdeco, cut_reference, *scene)
-        print(_row(name, "reference", plain | {"other_radii": "by design"}))
-        print(_row(name, "reference, its cut", cut))
-        good &= within_limits(cut) and cut["other_radii"] == 0
+        found = compare(graphdeco, reference, *scene) | {"other_radii": "by design"}
+        print(f"graphdeco  {name:<15} {'reference':<18} {_cells(found)}")
+        found = compare(graphdeco, cut_reference, *scene)
+        print(f"graphdeco  {name:<15} {'reference, its cut':<18} {_cells(found)}")
+        good &= within_limits(found) and found["other_radii"] == 0
+        if with_gsplat:
+            found = compare(backends.select_backend("gsplat"), reference, *scene)
+            print(f"gsplat     {name:<15} {'reference':<18} {_cells(found)}", flush=True)
+            good &= within_limits(found)
     return good
 
 
-def _row(scene: str, against: str, found: Result) -> str:
+def _cells(found: Result) -> str:
     key, worst = max(found["gradients"].items(), key=lambda item: item[1])
     return (
-        f"{scene:<15} {against:<18} {found['image_max']:.1e} ({found['image_far']:.0e}) "
-        f"{found['alpha_max']:.1e} {found['depth_max']:.1e} {worst:.1e} {key:<14} "
-        f"{found['other_radii']}"
+        f"{found['image_max']:.1e} ({found['image_far']:.0e}) {found['alpha_max']:.1e} "
+        f"{found['depth_max']:.1e} {worst:.1e} {key:<14} {found['other_radii']}"
     )
 
 
@@ -108,7 +132,7 @@ def compare_neighbours() -> bool:
     points = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
     found, expected = by_simple_knn(points), mean_squared_distances(points)
     worst = float(((found - expected).abs() / expected).max())
-    print(f"simple-knn      scipy              {worst:.1e} relative, of 20,000 points")
+    print(f"simple-knn 20,000 points   {'scipy':<18} {worst:.1e}, relative")
     return worst <= KNN_LIMIT
 
 

@@ -28,9 +28,17 @@ inline dim3 blockDim, gridDim;
 
 namespace cuda_on_cpu {
 
+inline std::vector<std::max_align_t> dynamic_memory;  // of the running block
+
+template <class T>
+T* dynamic_shared() {  // extern __shared__
+  return reinterpret_cast<T*>(dynamic_memory.data());
+}
+
 template <class Kernel>
-auto launch(Kernel kernel, dim3 grid, dim3 size) {
+auto launch(Kernel kernel, dim3 grid, dim3 size, std::size_t shared_bytes = 0, int = 0) {
   return [=](auto... arguments) {
+    dynamic_memory.resize(shared_bytes / sizeof(std::max_align_t) + 1);
     gridDim = grid;
     blockDim = size;
     const std::function<void()> thread = [&] { kernel(arguments...); };
@@ -43,10 +51,19 @@ auto launch(Kernel kernel, dim3 grid, dim3 size) {
   };
 }
 
+// A GPU turns what is under zero into 0, C++ into anything: (uint32_t)floor(x) becomes
+// to_uint32 * floor(x).
+inline struct {
+  std::uint32_t operator*(double value) const {
+    return value <= 0 ? 0 : value >= 4294967295.0 ? 4294967295u : static_cast<std::uint32_t>(value);
+  }
+} to_uint32;
+
 }  // namespace cuda_on_cpu
 
 inline void __syncthreads() { cuda_on_cpu::block().synchronise(); }
 inline int __syncthreads_count(int vote) { return cuda_on_cpu::block().synchronise(vote != 0); }
+inline int __syncthreads_or(int vote) { return __syncthreads_count(vote) > 0; }
 [[noreturn]] inline void __trap() { abort(); }
 
 template <class T>
@@ -54,6 +71,22 @@ T atomicAdd(T* address, T value) {
   const T before = *address;
   *address += value;
   return before;
+}
+
+template <class T>
+T gpuAtomicAdd(T* address, std::type_identity_t<T> value) {  // of PyTorch
+  return atomicAdd<T>(address, value);
+}
+
+inline float __expf(float x) { return std::exp(x); }
+inline float __logf(float x) { return std::log(x); }
+template <class T>
+T rsqrt(T x) {
+  return 1 / std::sqrt(x);
+}
+template <class T>
+T rsqrtf(T x) {
+  return 1 / std::sqrt(x);
 }
 
 // CUDA mixes signed and unsigned here, to the common type, and ignores one NaN
@@ -78,6 +111,12 @@ auto max(A a, B b) {
 enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, std::size_t) {
+  return cudaSuccess;
+}
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "out of memory";

@@ -1,4 +1,4 @@
-// cub and thrust, as far as the packages use them. As in cub, a first call without memory asks for
+// cub, thrust and PyTorch's parts for CUDA, as far as the packages use them. As in cub, a first call without memory asks for
 // its size; none is needed here.
 #pragma once
 
@@ -25,7 +25,24 @@ struct DeviceReduce {
   }
 };
 
+template <class T>
+struct DoubleBuffer {
+  DoubleBuffer(T* now, T* other) : buffers{now, other} {}
+  T* buffers[2];
+  int selector = 0;
+};
+
 struct DeviceRadixSort {
+  template <class Key, class Value>
+  static void SortPairs(void* memory, std::size_t& bytes, DoubleBuffer<Key>& keys,
+                        DoubleBuffer<Value>& values, int count, int begin, int end, int) {
+    using Bits = std::make_unsigned_t<Key>;  // the sign bit is not among those that are sorted by
+    SortPairs(memory, bytes, reinterpret_cast<const Bits*>(keys.buffers[0]),
+              reinterpret_cast<Bits*>(keys.buffers[1]), values.buffers[0], values.buffers[1], count,
+              begin, end);
+    keys.selector = values.selector = 1;
+  }
+
   // stable, by the bits from `begin` to `end` of unsigned keys
   template <class Key, class Value>
   static void SortPairs(void* memory, std::size_t& bytes, const Key* keys, Key* sorted_keys,
@@ -46,6 +63,33 @@ struct DeviceRadixSort {
       sorted_keys[i] = keys[order[i]];
       sorted_values[i] = values[order[i]];
     }
+  }
+};
+
+struct DeviceSegmentedRadixSort {  // gsplat sorts so if asked to, which we do not
+  template <class... Arguments>
+  static void SortPairs(Arguments&&...);  // so it is left undefined
+};
+
+template <class T, int THREADS>
+struct BlockReduce {
+  using TempStorage = std::array<T, THREADS>;
+  TempStorage& memory;
+  T Sum(T value) {
+    memory[threadIdx.x] = value;
+    __syncthreads();
+    return std::accumulate(memory.begin(), memory.end(), T{0});
+  }
+};
+
+template <class T, int THREADS>
+struct BlockScan {
+  using TempStorage = std::array<T, THREADS>;
+  TempStorage& memory;
+  void ExclusiveSum(T value, T& sum) {
+    memory[threadIdx.x] = value;
+    __syncthreads();
+    sum = std::accumulate(memory.begin(), memory.begin() + threadIdx.x, T{0});
   }
 };
 
@@ -77,3 +121,27 @@ void sequence(Iterator first, Iterator last) {
 }
 
 }  // namespace thrust
+
+namespace at::cuda {
+
+inline int getCurrentCUDAStream() { return 0; }
+
+struct OptionalCUDAGuard {
+  template <class Device>
+  explicit OptionalCUDAGuard(Device) {}
+};
+
+}  // namespace at::cuda
+
+namespace c10::cuda::CUDACachingAllocator {
+
+struct Allocator {
+  std::unique_ptr<char[]> allocate(std::size_t bytes) { return std::make_unique<char[]>(bytes); }
+};
+
+inline Allocator* get() {
+  static Allocator only;
+  return &only;
+}
+
+}  // namespace c10::cuda::CUDACachingAllocator
