@@ -32,6 +32,7 @@ from scene import Camera, Gaussians, read_json
 from scene.neighbours import by_simple_knn, mean_squared_distances
 from scripts.cuda_on_cpu import cut_reference
 from scripts.cuda_on_cpu.build import GRAPHDECO, GSPLAT, SIMPLE_KNN, load_on_cpu
+from scripts.cuda_on_cpu.many_views import compare_many_views
 
 KNN_LIMIT = 1e-3  # relative, as in gpu_check
 
@@ -116,6 +117,10 @@ def compare_rasterisers(scenes: Scenes, with_gsplat: bool) -> bool:
             found = compare(backends.select_backend("gsplat"), reference, *scene)
             print(f"gsplat     {name:<15} {'reference':<18} {_cells(found)}", flush=True)
             good &= within_limits(found)
+    if with_gsplat:
+        found = compare_many_views()
+        print(f"gsplat     {'3 views at once':<15} {'reference, by one':<18} {_cells(found)}")
+        good &= within_limits(found)
     return good
 
 
