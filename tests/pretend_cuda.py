@@ -8,6 +8,7 @@ made without `device`, a missing `.cpu()`. It says nothing about speed, nor abou
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -205,7 +206,9 @@ class OnlyGpu:
 
 @contextmanager
 def pretended_gpu(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine with one GPU and the backend gsplat."""
+    """A machine with one GPU and the backend gsplat, but no Triton, which would want a real one."""
+    nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None))
+    patch.setattr("gaussian_renderer.losses.importlib", nothing)
     patch.setattr(torch.cuda, "is_available", lambda: True)
     patch.setattr(torch.cuda, "get_device_name", lambda *a: "a pretended GPU")
     patch.setattr("gaussian_renderer.backends._load", lambda name: OnlyGpu())

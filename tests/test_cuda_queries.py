@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from pose_scenes import SIZE, WHITE, lens, orbit, picture, tiny_object, visible
 from pretend_cuda import Waits, on_gpu, pretended_gpu
+from query_scenes import SMALL, VIEWS, normality_of_the_object, queries_to_compare
 from torch import Tensor
 
-from anomaly import GapLevel, Standardisation, make_features
+from anomaly import make_features
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pipeline.inspector import Inspection, Inspector
-from pipeline.normality import Normality, build_memory, learn_place
+from pipeline.normality import Normality
 from pipeline.scoring import CalibratedScorer, RawScorer, Scored, Scorer
 from pipeline.transfer import to_host
 from pose_estimation import (
@@ -26,21 +27,12 @@ from pose_estimation import (
 from pose_estimation.matchers.classical import ClassicalMatcher
 from scene import InputError
 
-SMALL = 32  # pixels a side of the pictures that are compared
-VIEWS = orbit(12)
 LENIENT = PoseCheck({"median": 0.3, "upper": 0.5, "mismatch": 0.5}, 3, 3)
 
 
 @pytest.fixture(scope="module")
 def normality() -> Normality:
-    """What is normal of the tiny object, learnt from views of which every other one is darker."""
-    model = ObjectRenderer(tiny_object(), WHITE)
-    cameras = [lens(view.world_to_camera, SMALL) for view in VIEWS]
-    images = [(1 - 0.1 * (n % 2)) * model(camera).image for n, camera in enumerate(cameras)]
-    residuals = [image - model(camera).image for image, camera in zip(images, cameras, strict=True)]
-    memory, place = build_memory(model, cameras, images), learn_place(model, cameras, residuals)
-    unit = Standardisation(gloss="camera", floor=0.01)
-    return Normality(memory, place, unit, GapLevel(0.5, 0.3, 0.5))
+    return normality_of_the_object()
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +53,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectRenderer]:
 
 @pytest.fixture(scope="module")
 def compared() -> tuple[Tensor, Tensor]:
-    """Five queries and their poses: two good ones, a defect, another lamp, nothing at all."""
-    poses = torch.stack([VIEWS[number].world_to_camera for number in (1, 4, 6, 8, 10)])
-    images = torch.stack([picture(tiny_object(), lens(pose, SMALL)) for pose in poses])
-    images[2, :, 16:21, 16:21] = 0.0
-    images[3] = torch.where(visible(images[3]), 0.6 * images[3], images[3])
-    images[4] = 1.0
-    return images, poses
+    return queries_to_compare()
 
 
 def scorers(model: ObjectRenderer, known: Normality) -> dict[str, Scorer]:
