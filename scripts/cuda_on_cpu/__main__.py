@@ -28,7 +28,7 @@ from benchmarks.gpu_table import within_limits
 from gaussian_renderer import backends, reference
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, camera_from_json
-from scene import Camera, Gaussians, read_json
+from scene import Camera, Gaussians, InputError, read_json
 from scene.neighbours import by_simple_knn, mean_squared_distances
 from scripts.cuda_on_cpu import cut_reference
 from scripts.cuda_on_cpu.build import GRAPHDECO, GSPLAT, SIMPLE_KNN, load_on_cpu
@@ -62,31 +62,40 @@ Scenes = dict[str, tuple[Gaussians, Camera, Tensor]]
 
 def main(config: Config) -> int:
     """Prints the table; returns the exit status."""
-    folders = {"graphdeco": config.submodules / "diff-gaussian-rasterization"}
+    graphdeco = config.submodules / "diff-gaussian-rasterization"
     knn = config.submodules / "simple-knn"
-    gsplat = config.gsplat or installed_gsplat()
-    load_on_cpu(GRAPHDECO, folders["graphdeco"], config.build)
+    load_on_cpu(GRAPHDECO, graphdeco, config.build)
     load_on_cpu(SIMPLE_KNN, knn, config.build)
-    sys.path[:0] = [str(folders["graphdeco"]), str(knn)]  # their Python halves
-    if gsplat is not None:
-        loaded: Any = ModuleType("gsplat.cuda._backend")  # which would ask for a GPU
-        loaded._C = load_on_cpu(GSPLAT, gsplat, config.build)
-        sys.modules[loaded.__name__] = loaded
-        sys.path.insert(0, str(gsplat.parent))
+    sys.path[:0] = [str(graphdeco), str(knn)]  # their Python halves
+    with_gsplat = load_gsplat(config)
     backends._ON_CPU += ("graphdeco", "gsplat")  # as they now can
     scenes: Scenes = {f"opacity < {o}": random_scene("cpu", opacity_max=o) for o in (0.35, 0.99)}
     if config.model is not None:
         scenes["the model"] = first_view(ModelFolder(config.model))
-    good = compare_rasterisers(scenes, gsplat is not None) & compare_neighbours()
+    good = compare_rasterisers(scenes, with_gsplat) & compare_neighbours()
     if config.train is not None:
         _train(config)
     return 0 if good else 1
 
 
-def installed_gsplat() -> Path | None:
-    """Folder of the installed package, without importing it."""
+def load_gsplat(config: Config) -> bool:
+    """Loads gsplat; whether there is one. An installed one that does not fit is left out."""
     found = importlib.util.find_spec("gsplat")
-    return None if found is None or found.origin is None else Path(found.origin).parent
+    installed = None if found is None or found.origin is None else Path(found.origin).parent
+    folder = config.gsplat or installed
+    if folder is None:
+        return False
+    loaded: Any = ModuleType("gsplat.cuda._backend")  # gsplat's own would ask for a GPU
+    try:
+        loaded._C = load_on_cpu(GSPLAT, folder, config.build)
+    except InputError as error:
+        if config.gsplat is not None:
+            raise
+        print(f"gsplat is left out: {error}")
+        return False
+    sys.modules[loaded.__name__] = loaded
+    sys.path.insert(0, str(folder.parent))
+    return True
 
 
 def first_view(folder: ModelFolder) -> tuple[Gaussians, Camera, Tensor]:

@@ -103,6 +103,7 @@ def _compile(
 ) -> ModuleType:
     # torch looks for ninja on the PATH, where that of an environment not activated is missing
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (target / "lock").unlink(missing_ok=True)  # of a run that was killed: torch would wait for it
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_LAZY)  # functions may be missing
     try:
