@@ -173,7 +173,7 @@ def _train_one(
     print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
     optimisation = _optimisation(config, capture, views, device)
     if finished:
-        print("an older version made the calibration: it is renewed, the Gaussians stay")
+        print("the calibration is of an older version or damaged: it is renewed, as is the gallery")
         gaussians = folder.load_gaussians(optimisation.preset.iterations)
         gaussians = gaussians.map(lambda t: t.to(device).contiguous())
         calibrate(folder, gaussians, held_out, optimisation, config.preset)

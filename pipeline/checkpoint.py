@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.optimiser import GaussianAdam
-from scene import Gaussians, GrowthStatistics, InputError, atomic_write
+from scene import Gaussians, GrowthStatistics, atomic_write, damage_named
 
 
 @dataclass
@@ -45,27 +45,23 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """Reads what `save_checkpoint` wrote. Raises InputError if the file is broken."""
-    try:
+    with damage_named(path, "delete it to start the run anew"):
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"checkpoint '{path}' cannot be read ({error}): delete it to start the run anew"
-        ) from error
-    clouds = {
-        prefix: Gaussians(**_group(arrays, prefix, device))
-        for prefix in ("parameter", "first", "second")
-    }
-    optimiser = GaussianAdam(clouds["parameter"])
-    optimiser.steps = int(arrays["steps"])
-    optimiser.first, optimiser.second = clouds["first"], clouds["second"]
-    return Checkpoint(
-        iteration=int(arrays["iteration"]),
-        gaussians=clouds["parameter"],
-        optimiser=optimiser,
-        statistics=GrowthStatistics(**_group(arrays, "statistics", device)),
-        seconds=float(arrays["seconds"]),
-    )
+        clouds = {
+            prefix: Gaussians(**_group(arrays, prefix, device))
+            for prefix in ("parameter", "first", "second")
+        }
+        optimiser = GaussianAdam(clouds["parameter"])
+        optimiser.steps = int(arrays["steps"])
+        optimiser.first, optimiser.second = clouds["first"], clouds["second"]
+        return Checkpoint(
+            iteration=int(arrays["iteration"]),
+            gaussians=clouds["parameter"],
+            optimiser=optimiser,
+            statistics=GrowthStatistics(**_group(arrays, "statistics", device)),
+            seconds=float(arrays["seconds"]),
+        )
 
 
 def _group(arrays: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:

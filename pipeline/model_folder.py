@@ -9,10 +9,11 @@ import json
 import platform
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -22,11 +23,14 @@ from scene import (
     InputError,
     View,
     atomic_write,
+    damage_named,
     load_ply,
     read_json,
     save_ply,
     write_json,
 )
+
+from .presets import DETECTION
 
 FORMAT = 1  # raised when an older detect.py could no longer read the folder
 CALIBRATION = 4  # raised when calibration.json or .npz change: train.py renews older ones
@@ -88,10 +92,18 @@ class ModelFolder:
         return self.config_path.is_file()
 
     def is_calibration_current(self) -> bool:
-        """Whether the calibration, if there is one, is of this version."""
+        """Whether gallery and calibration, if there is one, are whole and of this version."""
+        if not zipfile.is_zipfile(self.gallery_path):
+            return False
         if not self.calibration_path.is_file():
-            return True
-        return read_json(self.calibration_path).get("version") == CALIBRATION
+            return not self.memory_path.is_file()
+        try:
+            stored = read_json(self.calibration_path)
+        except InputError:
+            return False
+        if not isinstance(stored, dict) or stored.get("version") != CALIBRATION:
+            return False
+        return "scores" not in stored or zipfile.is_zipfile(self.memory_path)
 
     def clear(self) -> None:
         """Forgets the run in this folder; detections and foreign files stay."""
@@ -142,11 +154,13 @@ class ModelFolder:
                 hint = "name the folder that train.py wrote (-m)"
             raise InputError(f"model folder '{self.root}' is unfinished (no config.json): {hint}")
         config = read_json(self.config_path)
-        if config.get("format") != FORMAT:
-            raise InputError(
-                f"model folder '{self.root}' has format {config.get('format')}, this version reads "
-                f"{FORMAT}: train it again with --overwrite, or use the version that made it"
-            )
+        with damage_named(self.config_path, "train the model again with --overwrite"):
+            if config["format"] != FORMAT:
+                raise InputError(
+                    f"model folder '{self.root}' has format {config['format']}, this version reads "
+                    f"{FORMAT}: train it again with --overwrite, or use the version that made it"
+                )
+            _check_config(config)
         return config
 
     def load_gaussians(self, iteration: int) -> Gaussians:
@@ -155,9 +169,12 @@ class ModelFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one writer; the system lets go when the process dies."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "w") as handle:
+        """Holds the folder for one writer; the system lets go when the process dies.
+
+        What a killed writer had not finished is removed. Raises InputError when another process
+        holds the folder, or it cannot be written.
+        """
+        with self._lock_file() as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -165,7 +182,36 @@ class ModelFolder:
                     f"another process is writing to '{self.root}': wait for it, or choose another "
                     "folder with -m"
                 ) from None
+            for pattern in (".*.tmp", "point_cloud/*/.*.tmp"):  # detections have other writers
+                for unfinished in self.root.glob(pattern):
+                    unfinished.unlink(missing_ok=True)
             yield
+
+    def _lock_file(self) -> IO[str]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return open(self.root / ".lock", "w")
+        except OSError as error:
+            raise InputError(
+                f"cannot write into '{self.root}' ({error.strerror}): choose another folder with "
+                "-m or mend its permissions"
+            ) from error
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Touches what detection needs; raises KeyError, TypeError or ValueError without it."""
+    settings = config["settings"]
+    if settings["preset"] not in DETECTION:
+        raise ValueError(f"no preset is called {settings['preset']!r}")
+    if not isinstance(config["name"] + settings["source"], str):
+        raise TypeError("name and source are no text")
+    background = config["background"]
+    if background is not None and len([float(channel) for channel in background]) != 3:
+        raise ValueError("background has not three channels")
+    camera = camera_from_json(config["camera"])
+    numbers = (camera.fx, camera.fy, camera.width, camera.height, settings["iterations"])
+    if min(float(number) for number in (*numbers, settings["resolution"])) <= 0:
+        raise ValueError("an image size, focal length or number of iterations is not positive")
 
 
 def _iteration_of(line: str) -> float:

@@ -10,14 +10,15 @@ import torch
 from anomaly import Calibration, Threshold, make_features
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import Gallery, PoseCheck, PoseSettings, load_gallery
-from scene import InputError, World, read_json
+from scene import InputError, World, damage_named, read_json
 
 from .inspector import Inspector
-from .model_folder import ModelFolder, camera_from_json
+from .model_folder import CALIBRATION, ModelFolder, camera_from_json
 from .normality import Normality
 from .presets import DetectionPreset
 from .scoring import CalibratedScorer, RawScorer, Scorer
 
+_RENEW = "run the train.py command of the model again, it renews the calibration alone"
 _VIEWS_FOR_SCALE = 6  # train views whose raw scores set the colours of an uncalibrated run
 
 
@@ -60,12 +61,11 @@ def open_model(folder: ModelFolder, parts: Parts, device: torch.device) -> OpenM
     stored = _load_calibration(folder)
     check = stored.get("pose_check")
     wanted = parts.preset.calibrated and "features" in stored
-    if wanted and not folder.is_calibration_current():
+    if wanted and stored["version"] != CALIBRATION:
         raise InputError(
-            f"'{folder.calibration_path}' was made by another version of this program: run the "
-            f"train.py command of '{folder.root}' again, it renews the calibration alone"
+            f"'{folder.calibration_path}' was made by another version of this program: {_RENEW}"
         )
-    normality = _load_normality(folder).to(device) if wanted else None
+    normality = _load_normality(folder, len(gaussians)).to(device) if wanted else None
     scorer, features, calibration, remarks = _scorer(model, parts, device, stored, normality)
     inspector = Inspector(
         model, camera, gallery, scorer, parts.preset.matcher, parts.pose, parts.weights,
@@ -104,18 +104,33 @@ def _scorer(
 
 
 def _load_calibration(folder: ModelFolder) -> dict[str, Any]:
-    """calibration.json; empty for a model that was trained without views kept out."""
-    return read_json(folder.calibration_path) if folder.calibration_path.is_file() else {}
+    """calibration.json; empty for a model that was trained without views kept out.
+
+    Raises InputError when it is damaged, or lacks what calibration.npz belongs to.
+    """
+    path = folder.calibration_path
+    if not path.is_file() and not folder.memory_path.is_file():
+        return {}
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: {_RENEW}.")
+    stored = read_json(path)
+    with damage_named(path, _RENEW):
+        stored["version"]
+        if folder.memory_path.is_file():
+            stored["features"], Calibration.from_dict(stored["scores"])
+    return stored
 
 
-def _load_normality(folder: ModelFolder) -> Normality:
-    try:
-        with np.load(folder.memory_path, allow_pickle=False) as archive:
-            return Normality.from_arrays(dict(archive))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"'{folder.memory_path}' cannot be read ({error}): train the model again"
-        ) from error
+def _load_normality(folder: ModelFolder, count: int) -> Normality:
+    """calibration.npz. Raises InputError when it is damaged or not of `count` Gaussians."""
+    with (
+        damage_named(folder.memory_path, _RENEW),
+        np.load(folder.memory_path, allow_pickle=False) as archive,
+    ):
+        normality = Normality.from_arrays(dict(archive))
+        if not len(normality.place.common) == normality.memory.residuals.shape[1] == count:
+            raise ValueError(f"it is not of the {count} Gaussians of this model")
+        return normality
 
 
 def _scale_of_views(scorer: Scorer, gallery: Gallery, device: torch.device) -> float:

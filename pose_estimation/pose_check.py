@@ -52,7 +52,7 @@ class PoseCheck:
     def from_json(values: Mapping[str, Any]) -> "PoseCheck":
         """The opposite of `as_json`. Raises InputError when entries are missing or not numbers."""
         try:
-            limits = {str(name): float(limit) for name, limit in values["limits"].items()}
+            limits = {name: float(values["limits"][name]) for name in DOUBTFUL.limits}
             return PoseCheck(limits, int(values["n_good"]), int(values["n_bad"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(

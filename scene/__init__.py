@@ -3,7 +3,7 @@
 from .cameras import Camera
 from .captures import Capture, PointCloud, Query, View, split_holdout, subset_views
 from .errors import InputError
-from .files import atomic_write, read_json, write_json
+from .files import atomic_write, damage_named, read_json, write_json
 from .gaussians import Gaussians
 from .growth import carry, chain, clone, prune, reset_opacity, split
 from .growth_policy import CappedGrowth, Growth, GrowthPolicy, GrowthStatistics, PaperGrowth
@@ -41,6 +41,7 @@ __all__ = [
     "chain",
     "clone",
     "common_point",
+    "damage_named",
     "detect_background",
     "image_size",
     "initial_gaussians",

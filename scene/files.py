@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,11 @@ from typing import IO, Any
 
 from .errors import InputError
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DAMAGE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, IndexError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @contextmanager
@@ -42,6 +48,26 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
                 f"The disk is full, {path} was not written: free some space and run again."
             ) from error
         raise
+
+
+@contextmanager
+def damage_named(path: str | Path, remedy: str) -> Iterator[None]:
+    """Turns what reading a damaged file raises into one sentence that names it.
+
+    For the few lines that take a stored file apart: a missing entry or one of another kind is
+    damage there, and a bug anywhere else.
+
+    Raises:
+        InputError: the file is missing, cut short, or does not hold what it should.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}: {remedy}.") from None
+    except KeyError as error:
+        raise InputError(f"{path} is damaged ({error} is missing): {remedy}.") from error
+    except _DAMAGE as error:
+        raise InputError(f"{path} is damaged ({error}): {remedy}.") from error
 
 
 def _open_for_writing(temporary: Path, mode: str) -> IO[Any]:

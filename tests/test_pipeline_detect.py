@@ -191,11 +191,21 @@ def test_damaged_model_folders_are_named(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, copy)
     folder = ModelFolder(copy)
     config = json.loads(folder.config_path.read_text())
-    folder.memory_path.write_bytes(b"half")
-    with pytest.raises(InputError, match=r"calibration.npz.*train the model again"):
-        detect(DetectConfig(copy, output=tmp_path / "o"))
+    whole = folder.memory_path.read_bytes()
+    for half in (b"half", whole[: len(whole) // 2]):
+        folder.memory_path.write_bytes(half)
+        with pytest.raises(InputError, match=r"calibration.npz is damaged .*it renews"):
+            detect(DetectConfig(copy, output=tmp_path / "o"))
     folder.point_cloud_path(ITERATIONS).write_bytes(b"ply\n")
     with pytest.raises(InputError, match=r"point_cloud.ply"):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
+    for missing in ("settings", "camera", "background", "name"):
+        rest = {key: value for key, value in config.items() if key != missing}
+        folder.config_path.write_text(json.dumps(rest))
+        with pytest.raises(InputError, match=rf"config.json is damaged \('{missing}' is missing"):
+            detect(DetectConfig(copy, output=tmp_path / "o"))
+    folder.config_path.write_text("[]")
+    with pytest.raises(InputError, match=r"config.json is damaged"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
     folder.config_path.write_text(json.dumps(config | {"format": 99}))
     with pytest.raises(InputError, match="has format 99"):
@@ -217,6 +227,31 @@ def test_an_older_calibration_is_renewed_by_training_again(
     assert json.loads(folder.calibration_path.read_text()) == stored
     assert folder.point_cloud_path(ITERATIONS).read_bytes() == trained
     assert detect(DetectConfig(copy, output=tmp_path / "o")).failures == []
+
+
+@pytest.mark.parametrize("name", ["gallery.npz", "calibration.npz", "calibration.json"])
+def test_training_again_renews_what_is_damaged(
+    capture: Path, model: Path, tmp_path: Path, name: str
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    (copy / name).write_bytes((copy / name).read_bytes()[:-40])
+    with pytest.raises(InputError, match=name):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
+    train(small(capture, copy))
+    assert (copy / "calibration.json").read_bytes() == (model / "calibration.json").read_bytes()
+    assert (copy / "gallery.npz").read_bytes() == (model / "gallery.npz").read_bytes()
+
+
+def test_files_of_two_models_are_told_apart(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    path = ModelFolder(copy).memory_path
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **(arrays | {"common": arrays["common"][:-1]}))
+    with pytest.raises(InputError, match=r"calibration.npz is damaged \(it is not of the"):
+        detect(DetectConfig(copy, output=tmp_path / "o"))
 
 
 def test_paper_preset_names_the_missing_weights(model: Path, tmp_path: Path) -> None:

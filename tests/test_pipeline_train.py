@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from captures import write_mad
@@ -152,9 +153,33 @@ def test_only_one_writer(capture: Path, tmp_path: Path) -> None:
 def test_broken_checkpoint_is_named(capture: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    (model / "checkpoint.npz").write_bytes(b"half a file")
-    with pytest.raises(InputError, match=r"checkpoint.npz.*delete it"):
-        train(small(capture, model))
+    with open(model / "checkpoint.npz", "wb") as file:
+        np.savez(file, iteration=np.array(3))
+    whole = (model / "checkpoint.npz").read_bytes()
+    for content in (b"half a file", whole[: len(whole) // 2], whole):
+        (model / "checkpoint.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"checkpoint.npz is damaged .*: delete it"):
+            train(small(capture, model))
+
+
+def test_a_place_that_cannot_be_a_model_folder_is_named(capture: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(InputError, match=r"cannot write into .*choose another folder"):
+            train(small(capture, place))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    left = tmp_path / ".checkpoint.npz.123.tmp"
+    left.write_text("half")
+    other = tmp_path / "detections" / ".results.json.9.tmp"
+    other.parent.mkdir()
+    other.write_text("of a run that may be alive")
+    with folder.lock():
+        assert not left.exists()
+    assert other.exists()
 
 
 @pytest.mark.parametrize(
