@@ -238,7 +238,7 @@ def main() -> None:
         if not benchmark(config).is_complete and not config.dry_run:
             sys.exit(1)
 
-    run(script)
+    run(script, "the same command goes on with what is left")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,7 +34,16 @@ from pipeline.regions import placed_regions
 from pipeline.results import Results
 from pipeline.threads import use_threads
 from pose_estimation import PoseSettings
-from scene import Capture, InputError, Query, read_capture, read_queries, true_poses
+from scene import (
+    Capture,
+    InputError,
+    Query,
+    folder_lock,
+    read_capture,
+    read_mask,
+    read_queries,
+    true_poses,
+)
 
 _TOGETHER = 16  # queries in one go where a call renders many views
 
@@ -84,7 +96,8 @@ class Detections:
 def detect(config: DetectConfig) -> Detections:
     """Judges the queries of one object. Raises InputError for anything that the user can mend.
 
-    An image that cannot be read is reported in `failures`, the others go on.
+    An image that cannot be read is reported in `failures`, the others go on. Ctrl-C leaves the
+    report of what was judged until then.
     """
     device, words = choose_device(config.device, config.backend)
     folder = ModelFolder(config.model)
@@ -100,21 +113,37 @@ def detect(config: DetectConfig) -> Detections:
         remarks.append(f"precision {precision}")
     print(f"{model.name}: {len(queries)} images; {'; '.join(remarks)}")
     threshold = model.threshold(config.false_alarm_rate)
-    output = OutputFolder(_output_root(config), model.display_scale)
     results = Results(threshold, _truth(capture), model.calibration, model.world)
     size = config.batch_size or (_TOGETHER if renders_many(config.backend, device) else 1)
-    with tqdm(total=len(queries), unit="image", file=sys.stderr) as bar:
-        for start in range(0, len(queries), size):
-            batch = queries[start : start + size]
-            found = model.inspector.inspect_many(paths[start : start + size])
-            _keep(batch, found, model, results, output)
-            bar.update(len(batch))
-    document = results.document(
-        _settings(config, parts, remarks, {"batch_size": size, "precision": precision})
-    )
-    output.write(document, results, model.name, remarks)
-    _say(document["summary"], output.root)
-    return Detections(output.root, document, results.failures())
+    root = _output_root(config)
+    with folder_lock(root, "-o"):
+        output = OutputFolder(root, model.display_scale)
+        whole = _judge_all(model, queries, size, results, output)
+        if not whole:
+            remarks.append(f"interrupted after {len(results.entries)} of {len(queries)} images")
+        used = {"batch_size": size, "precision": precision}
+        document = results.document(_settings(config, parts, remarks, used))
+        output.write(document, results, model.name, remarks)
+    _say(document["summary"], root)
+    if not whole:
+        raise KeyboardInterrupt
+    return Detections(root, document, results.failures())
+
+
+def _judge_all(
+    model: OpenModel, queries: Sequence[Query], size: int, results: Results, output: OutputFolder
+) -> bool:
+    """Judges the queries, `size` at a time; false when it was interrupted."""
+    try:
+        with tqdm(total=len(queries), unit="image", file=sys.stderr) as bar:
+            for start in range(0, len(queries), size):
+                batch = queries[start : start + size]
+                found = model.inspector.inspect_many([query.image_path for query in batch])
+                _keep(batch, found, model, results, output)
+                bar.update(len(batch))
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _parts(config: DetectConfig, trained_preset: str) -> Parts:
@@ -159,7 +188,9 @@ def _truth(capture: Capture | None) -> dict[str, Tensor]:
 def _output_root(config: DetectConfig) -> Path:
     if config.output is not None:
         return config.output
-    return config.model / "detections" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    base = config.model / "detections" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    taken = (base.with_name(f"{base.name}_{number}") for number in count(2))
+    return next(root for root in chain([base], taken) if not root.exists())
 
 
 def _keep(
@@ -171,18 +202,36 @@ def _keep(
 ) -> None:
     """Writes the pictures of a batch and adds its entries, those of failures too."""
     limit = None if results.threshold is None else results.threshold.value
-    pairs = list(zip(batch, found, strict=True))
-    judged = [(query, each) for query, each in pairs if isinstance(each, Inspection)]
-    map_paths = iter(output.write_images([q for q, _ in judged], [e for _, e in judged], limit))
-    for query, each in pairs:
+    masks = [_mask(*pair) for pair in zip(batch, found, strict=True)]
+    found = [m if isinstance(m, InputError) else f for m, f in zip(masks, found, strict=True)]
+    whole = [
+        (query, each, mask)
+        for query, each, mask in zip(batch, found, masks, strict=True)
+        if isinstance(each, Inspection) and not isinstance(mask, InputError)
+    ]
+    paths = output.write_images(whole, limit)
+    entries = iter(zip(whole, paths, strict=True))
+    for query, each in zip(batch, found, strict=True):
         if isinstance(each, InputError):
             results.add_failure(query, str(each))
             tqdm.write(f"error: {each}", file=sys.stderr)
-        else:
-            regions: list[dict[str, Any]] = []
-            if limit is not None:
-                regions = placed_regions(each, model.inspector, limit, model.world)
-            results.add(query, each, next(map_paths), regions)
+            continue
+        (_, _, mask), path = next(entries)
+        regions: list[dict[str, Any]] = []
+        if limit is not None:
+            regions = placed_regions(each, model.inspector, limit, model.world)
+        results.add(query, each, mask, path, regions)
+
+
+def _mask(query: Query, found: Inspection | InputError) -> NDArray[np.bool_] | InputError | None:
+    """The ground truth of a judged query [H, W], None without one; why it cannot be read."""
+    if query.mask_path is None or isinstance(found, InputError):
+        return None
+    height, width = found.anomaly_map.shape
+    try:
+        return read_mask(query.mask_path, (width, height)).numpy()
+    except InputError as error:
+        return error
 
 
 def _settings(
@@ -214,7 +263,7 @@ def main() -> None:
         if detect(tyro.cli(DetectConfig, description=__doc__)).failures:
             sys.exit(1)
 
-    run(script)
+    run(script, "the report holds what was judged until then")
 
 
 if __name__ == "__main__":

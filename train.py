@@ -295,7 +295,10 @@ def _split(
 
 def main() -> None:
     """Command line."""
-    run(lambda: train(tyro.cli(TrainConfig, description=__doc__)))
+    run(
+        lambda: train(tyro.cli(TrainConfig, description=__doc__)),
+        "the same command goes on from the last checkpoint",
+    )
 
 
 if __name__ == "__main__":

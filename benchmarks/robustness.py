@@ -224,7 +224,10 @@ def _file_name(words: str) -> str:
 
 def main() -> None:
     """Command line."""
-    run(lambda: measure_all(tyro.cli(RobustnessConfig, description=__doc__)))
+    run(
+        lambda: measure_all(tyro.cli(RobustnessConfig, description=__doc__)),
+        "the same command goes on with the rows that are left",
+    )
 
 
 if __name__ == "__main__":

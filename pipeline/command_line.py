@@ -8,8 +8,11 @@ from typing import Any
 from scene import InputError
 
 
-def run(script: Callable[[], Any]) -> None:
-    """Runs a script; an InputError is printed as one sentence and ends it with status 2."""
+def run(script: Callable[[], Any], when_interrupted: str = "") -> None:
+    """Runs a script; an InputError is printed as one sentence and ends it with status 2.
+
+    Ctrl-C ends it with status 130; `when_interrupted` says what becomes of what was done.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         script()
@@ -17,5 +20,5 @@ def run(script: Callable[[], Any]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print(": ".join(filter(None, ("interrupted", when_interrupted))), file=sys.stderr)
         sys.exit(130)

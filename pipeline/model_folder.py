@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import fcntl
 import json
 import platform
 import shutil
@@ -13,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -24,6 +23,7 @@ from scene import (
     View,
     atomic_write,
     damage_named,
+    folder_lock,
     load_ply,
     read_json,
     save_ply,
@@ -174,28 +174,11 @@ class ModelFolder:
         What a killed writer had not finished is removed. Raises InputError when another process
         holds the folder, or it cannot be written.
         """
-        with self._lock_file() as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"another process is writing to '{self.root}': wait for it, or choose another "
-                    "folder with -m"
-                ) from None
+        with folder_lock(self.root, "-m"):
             for pattern in (".*.tmp", "point_cloud/*/.*.tmp"):  # detections have other writers
                 for unfinished in self.root.glob(pattern):
                     unfinished.unlink(missing_ok=True)
             yield
-
-    def _lock_file(self) -> IO[str]:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            return open(self.root / ".lock", "w")
-        except OSError as error:
-            raise InputError(
-                f"cannot write into '{self.root}' ({error.strerror}): choose another folder with "
-                "-m or mend its permissions"
-            ) from error
 
 
 def _check_config(config: dict[str, Any]) -> None:

@@ -4,15 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly import Report, ReportImage, encode_jpeg, overlay, report_html
-from scene import Query, atomic_write, read_mask, write_json
+from scene import Query, atomic_write, write_json
 
 from .inspector import Inspection
 from .results import STAGES, Results
@@ -36,21 +36,30 @@ class OutputFolder:
         self._pictures: dict[str, bytes] = {}
 
     def write_images(
-        self, queries: Sequence[Query], found: Sequence[Inspection], threshold_map: float | None
+        self,
+        judged: Sequence[tuple[Query, Inspection, NDArray[np.bool_] | None]],  # and mask [H, W]
+        threshold_map: float | None,
     ) -> list[str]:
         """`write_image` of several queries, a few at a time: encoding and disks take longest."""
         with ThreadPoolExecutor(_WRITERS) as pool:
-            return list(pool.map(self.write_image, queries, found, repeat(threshold_map)))
+            return list(
+                pool.map(
+                    lambda one: self.write_image(one[0], one[1], one[2], threshold_map), judged
+                )
+            )
 
-    def write_image(self, query: Query, found: Inspection, threshold_map: float | None) -> str:
+    def write_image(
+        self,
+        query: Query,
+        found: Inspection,
+        mask: NDArray[np.bool_] | None,  # [H, W], ground truth
+        threshold_map: float | None,
+    ) -> str:
         """Raw map (32-bit float TIFF) and overlay of one query; returns the map's relative path."""
         anomaly_map = found.anomaly_map
         relative = f"maps/{query.name}.tiff"
         with atomic_write(self.root / relative) as file:
             Image.fromarray(anomaly_map.numpy().astype(np.float32)).save(file, format="TIFF")
-        mask = None
-        if query.mask_path is not None:
-            mask = read_mask(query.mask_path, (anomaly_map.shape[1], anomaly_map.shape[0]))
         flagged = None if threshold_map is None else anomaly_map >= threshold_map
         picture = encode_jpeg(
             overlay(found.image, found.rendering, anomaly_map, self.display_scale, mask, flagged)

@@ -4,11 +4,13 @@ import math
 import statistics
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly import Calibration, Threshold, evaluate
 from pose_estimation import rotation_error, translation_error
-from scene import Query, World, read_mask
+from scene import Query, World
 
 from .inspector import Inspection
 
@@ -33,7 +35,14 @@ class Results:
         self._maps: list[Any] = []
         self._masks: list[Any] = []
 
-    def add(self, query: Query, found: Inspection, map_path: str, regions: list[Any]) -> None:
+    def add(
+        self,
+        query: Query,
+        found: Inspection,
+        mask: NDArray[np.bool_] | None,  # [H, W], ground truth
+        map_path: str,
+        regions: list[Any],
+    ) -> None:
         """Adds one judged image. Without a trustworthy pose there is no verdict."""
         flagged = None
         if self.threshold is not None and found.pose.pose_ok is not False:
@@ -57,10 +66,6 @@ class Results:
         if truth is not None:
             entry["rotation_error_deg"] = math.degrees(float(rotation_error(pose, truth)))
             entry["translation_error"] = float(translation_error(pose, truth))
-        mask = None
-        if query.mask_path is not None:
-            height, width = found.anomaly_map.shape
-            mask = read_mask(query.mask_path, (width, height)).numpy()
         self._keep(query, entry, found.anomaly_map.cpu().numpy(), mask)
 
     def add_failure(self, query: Query, error: str) -> None:

@@ -3,7 +3,7 @@
 from .cameras import Camera
 from .captures import Capture, PointCloud, Query, View, split_holdout, subset_views
 from .errors import InputError
-from .files import atomic_write, damage_named, read_json, write_json
+from .files import atomic_write, damage_named, folder_lock, read_json, write_json
 from .gaussians import Gaussians
 from .growth import carry, chain, clone, prune, reset_opacity, split
 from .growth_policy import CappedGrowth, Growth, GrowthPolicy, GrowthStatistics, PaperGrowth
@@ -43,6 +43,7 @@ __all__ = [
     "common_point",
     "damage_named",
     "detect_background",
+    "folder_lock",
     "image_size",
     "initial_gaussians",
     "load_ply",

@@ -1,6 +1,7 @@
 """Files that are either there and whole, or not there: a killed run leaves no half file."""
 
 import errno
+import fcntl
 import json
 import os
 import zipfile
@@ -68,6 +69,42 @@ def damage_named(path: str | Path, remedy: str) -> Iterator[None]:
         raise InputError(f"{path} is damaged ({error} is missing): {remedy}.") from error
     except _DAMAGE as error:
         raise InputError(f"{path} is damaged ({error}): {remedy}.") from error
+
+
+@contextmanager
+def folder_lock(root: Path, option: str) -> Iterator[None]:
+    """Holds a folder, which is made if need be, for one writer.
+
+    The system lets go when the process dies. `option` is how the user names another folder.
+
+    Raises:
+        InputError: another process holds the folder, or it cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / ".lock", os.O_WRONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(
+            f"cannot write into '{root}' ({error.strerror}): choose another folder with {option} "
+            "or mend its permissions"
+        ) from error
+    try:
+        if not _claimed(handle):
+            raise InputError(
+                f"another process is writing to '{root}': wait for it, or choose another folder "
+                f"with {option}"
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+def _claimed(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open_for_writing(temporary: Path, mode: str) -> IO[Any]:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from test_pipeline_train import ITERATIONS, ROOT, small, tree_hash
 from benchmarks.gpu_batches import compare_batch_sizes
 from benchmarks.gpu_table import agrees
 from detect import DetectConfig, Detections, detect
+from pipeline.inspector import Inspection, Inspector
 from pipeline.model_folder import ModelFolder
-from scene import InputError
+from scene import InputError, folder_lock
 from train import train
 
 IMAGE_KEYS = {
@@ -157,6 +159,46 @@ def test_unreadable_image_is_reported_and_the_others_go_on(
     assert by_name["broken"]["score"] is None
     assert "broken.png" in by_name["broken"]["error"]
     assert stored["summary"]["n_failed"] >= 2
+
+
+def test_a_damaged_mask_costs_its_image_alone(
+    capture: Path, model: Path, run: Detections, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(capture, tmp_path / "01Ball")
+    (copy / "ground_truth/Burrs/0_mask.png").write_bytes(b"half")
+    done = detect(DetectConfig(model, images=copy, output=tmp_path / "o"))
+    assert [image["score"] for image in done.results["images"][:2]] == [
+        image["score"] for image in run.results["images"][:2]
+    ]
+    assert "0_mask.png is not an image" in done.results["images"][2]["error"]
+
+
+def test_an_interrupted_run_reports_what_was_judged(
+    capture: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, seen = Inspector.inspect_many, []
+
+    def inspect_many(self: Inspector, paths: Sequence[Path]) -> list[Inspection | InputError]:
+        seen.append(paths)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return judge(self, paths)
+
+    monkeypatch.setattr(Inspector, "inspect_many", inspect_many)
+    with pytest.raises(KeyboardInterrupt):
+        detect(DetectConfig(model, output=tmp_path / "o"))
+    stored = json.loads((tmp_path / "o/results.json").read_text())
+    assert [image["name"] for image in stored["images"]] == ["good/0", "good/1"]
+    assert stored["settings"]["remarks"][-1] == "interrupted after 2 of 3 images"
+    assert "interrupted after 2 of 3 images" in (tmp_path / "o/report.html").read_text()
+
+
+def test_results_have_one_writer_and_a_folder_of_their_own(model: Path, tmp_path: Path) -> None:
+    with folder_lock(tmp_path, "-o"), pytest.raises(InputError, match="another folder with -o"):
+        detect(DetectConfig(model, output=tmp_path))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"cannot write into '.*file'"):
+        detect(DetectConfig(model, output=tmp_path / "file"))
 
 
 def test_no_labels_gives_null_figures(capture: Path, model: Path, tmp_path: Path) -> None:
