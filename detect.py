@@ -123,7 +123,7 @@ def detect(config: DetectConfig) -> Detections:
             remarks.append(f"interrupted after {len(results.entries)} of {len(queries)} images")
         used = {"batch_size": size, "precision": precision}
         document = results.document(_settings(config, parts, remarks, used))
-        output.write(document, results, model.name, remarks)
+        output.write(document, results, model.name, remarks, whole)
     _say(document["summary"], root)
     if not whole:
         raise KeyboardInterrupt

@@ -17,8 +17,9 @@ import tyro
 from gaussian_renderer.backends import choose_device
 from pipeline.calibrate import calibrate
 from pipeline.command_line import run
+from pipeline.finished import Trained, check_world, write_config
 from pipeline.folds import check_folds, cross_fit, fold_folder
-from pipeline.model_folder import FORMAT, ModelFolder, camera_to_json, provenance, save_cameras
+from pipeline.model_folder import ModelFolder, save_cameras
 from pipeline.optimise import Optimisation, optimise
 from pipeline.presets import TRAINING, PresetName, TrainingPreset
 from pipeline.threads import use_threads
@@ -27,7 +28,6 @@ from scene import (
     Capture,
     InputError,
     View,
-    World,
     read_capture,
     read_json,
     split_holdout,
@@ -160,7 +160,7 @@ def _train_one(
     settings = config.as_json()
     finished = _is_finished(folder, settings, config.overwrite)
     if finished:
-        _check_world(folder, capture)
+        check_world(folder, capture)
     if finished and folder.is_calibration_current():
         print(f"{folder.root} is already trained with these settings: nothing to do")
         return
@@ -182,23 +182,8 @@ def _train_one(
     folder.save_gaussians(gaussians, optimisation.preset.iterations)
     save_cameras(views, folder.root / "cameras.json")
     quality = calibrate(folder, gaussians, held_out, optimisation, config.preset)
-    document = {
-        "format": FORMAT,
-        "name": capture.name,
-        "settings": settings,
-        "camera": _lens_of_queries(views),
-        "background": capture.background,
-        "world": asdict(capture.world),
-        "n_gaussians": len(gaussians),
-        "views": [view.name for view in views],
-        "held_out": [view.name for view in held_out],
-        "held_out_quality": quality,
-        "training_seconds": seconds,
-        **provenance(),
-    }
-    write_json(folder.config_path, document)
-    folder.checkpoint_path.unlink(missing_ok=True)
-    folder.settings_path.unlink(missing_ok=True)
+    trained = Trained(views, held_out, len(gaussians), quality, seconds)
+    write_config(folder, capture, settings, trained)
     print(f"model: {folder.root}  ({len(gaussians)} Gaussians, {seconds:.0f} s)")
 
 
@@ -260,28 +245,6 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
                     f"now {settings[name]}): choose another folder with -m, or add --overwrite"
                 )
     return folder.is_finished()
-
-
-def _lens_of_queries(views: tuple[View, ...]) -> dict[str, Any]:
-    """The lens that queries are taken to have: that of most train views."""
-    lenses = [camera_to_json(view.camera) for view in views]
-    chosen = max(lenses, key=lenses.count)  # the first of equals
-    if lenses.count(chosen) < len(lenses):
-        print(
-            f"the train views have several lenses: images to be judged are taken to have that of "
-            f"{lenses.count(chosen)} of {len(lenses)} views (focal length {chosen['fx']:.1f} "
-            f"pixels at {chosen['width']} x {chosen['height']}); with another, distances are wrong"
-        )
-    return chosen
-
-
-def _check_world(folder: ModelFolder, capture: Capture) -> None:
-    """Raises InputError when an older version computed the finished model in another frame."""
-    if World.from_json(folder.load_config().get("world")) != capture.world:
-        raise InputError(
-            f"'{folder.root}' was computed in other units by another version of this program: "
-            "train it again with --overwrite"
-        )
 
 
 def _split(

@@ -97,7 +97,7 @@ def _train_and_detect(job: Job, settings: Settings, folder: Path) -> dict[str, A
     model = train(training(job, settings, folder / "model"))
     config = read_json(ModelFolder(model).config_path)
     detections = {
-        variant.name: _detect(job, settings, model, folder / variant.name, variant)
+        variant.name: _detect(settings, model, folder / variant.name, variant)
         for variant in job.variants
     }
     done = folder / "results.json"
@@ -135,9 +135,7 @@ def training(job: Job, settings: Settings, model: Path) -> TrainConfig:
     )  # fmt: skip
 
 
-def _detect(
-    job: Job, settings: Settings, model: Path, output: Path, variant: Variant
-) -> dict[str, Any]:
+def _detect(settings: Settings, model: Path, output: Path, variant: Variant) -> dict[str, Any]:
     """Summary of the detections with one refinement; made only if they are not there."""
     if not (output / "results.json").is_file():
         detect(

@@ -111,19 +111,18 @@ def calibrate(
         if memory is not None and enough:
             normality, scores = _learn_normality(model, memory, seen, trusted)
             own = build_memory(model, [view.camera for view in held_out], kept)
-            normality = replace(normality, memory=memory.joined(own))
-            with atomic_write(folder.memory_path) as file:
-                np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
+            _save_normality(replace(normality, memory=memory.joined(own)), folder)
             document["features"] = make_features(detection.features, device=run.device)[0].name
             document["scores"] = calibrate_scores(scores).to_dict()
         write_json(folder.calibration_path, document)
     elif detection.calibrated:
-        print(
-            f"warning: {len(held_out)} views kept out are too few for a threshold (at least "
-            f"{MINIMAL_COUNT}): detect.py will give scores but no verdicts; use more views, or "
-            "--holdout-every with a smaller number"
-        )
+        _warn_of_few(len(held_out))
     return quality
+
+
+def _save_normality(normality: Normality, folder: ModelFolder) -> None:
+    with atomic_write(folder.memory_path) as file:
+        np.savez_compressed(file, **normality.arrays())  # type: ignore[arg-type]
 
 
 def _learn_normality(
@@ -206,6 +205,14 @@ def _pose_shift(gaussians: Gaussians, located: list[Located]) -> float:
     points = gaussians.means[:: max(1, len(gaussians) // _POINTS)].detach().cpu()
     shifts = [reprojection_shift(points, view.given, view.camera) for view in located]
     return float(np.median(shifts))
+
+
+def _warn_of_few(kept_out: int) -> None:
+    print(
+        f"warning: {kept_out} views kept out are too few for a threshold (at least "
+        f"{MINIMAL_COUNT}): detect.py will give scores but no verdicts; use more views, or "
+        "--holdout-every with a smaller number"
+    )
 
 
 def _warn(trusted: int, kept_out: int, shift: float) -> None:

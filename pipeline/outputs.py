@@ -24,15 +24,18 @@ _POSE_FAILED = (
 )
 
 _WRITERS = 4  # threads that encode and write pictures
+_WHOLE, _PARTIAL = "results.json", "results_until_interrupted.json"
 _RAREST = 1e-3  # tail probabilities below it are not told apart in words
 _NO_THRESHOLD = "No threshold: the model keeps no calibration for these features."
 
 
 class OutputFolder:
-    """Writes the files of one run; results.json comes last."""
+    """Writes the files of one run; results.json comes last and says that the run is whole."""
 
     def __init__(self, root: Path, display_scale: float) -> None:
         self.root, self.display_scale = root, display_scale
+        for name in (_WHOLE, _PARTIAL):  # of an earlier run into the same folder
+            (root / name).unlink(missing_ok=True)
         self._pictures: dict[str, bytes] = {}
 
     def write_images(
@@ -70,15 +73,20 @@ class OutputFolder:
         return relative
 
     def write(
-        self, document: dict[str, Any], results: Results, title: str, remarks: list[str]
+        self,
+        document: dict[str, Any],
+        results: Results,
+        title: str,
+        remarks: list[str],
+        whole: bool = True,
     ) -> None:
-        """results.csv, report.html, results.json."""
+        """results.csv, report.html, results.json (another name unless `whole`)."""
         with atomic_write(self.root / "results.csv", "w") as file:
             file.write(_table(document["images"]))
         report = self._report(document, results, title, remarks)
         with atomic_write(self.root / "report.html", "w") as file:
             file.write(report_html(report))
-        write_json(self.root / "results.json", document)
+        write_json(self.root / (_WHOLE if whole else _PARTIAL), document)
 
     def _report(
         self, document: dict[str, Any], results: Results, title: str, remarks: list[str]

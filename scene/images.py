@@ -15,6 +15,10 @@ Colour = tuple[float, float, float]
 WHITE: Colour = (1.0, 1.0, 1.0)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
+_SAME_COLOUR = 8 / 255  # what differs less from the background is background
+_SAMPLE = 12  # images whose borders tell the background
+_PLAIN = 6 / 255  # from the median colour of the borders, in a plain background
+_MAJORITY = 0.6  # of the border pixels, that must be so near
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 _DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises, depending on the decoder
 _UNSUPPORTED_MODES = ("I", "F")  # no stated range, so no honest conversion to 0..1
@@ -80,37 +84,31 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def silhouette(
     image: Tensor,  # [..., 3, H, W]
     background: Colour,
-    tolerance: float = 8 / 255,
 ) -> Tensor:
-    """What differs from the background by more than `tolerance` in any channel, [..., H, W] bool.
+    """What differs from the background by more than 8/255 in any channel, [..., H, W] bool.
 
     Specks are left out: pixels with fewer than two such neighbours among eight. Sensor noise makes
     them all over the picture, and their extent would be taken for that of the object.
     """
     plain = torch.tensor(background, dtype=image.dtype).view(3, 1, 1)
     plain = plain.to(image.device, non_blocking=True)
-    differs = ((image - plain).abs() > tolerance).any(dim=-3)
+    differs = ((image - plain).abs() > _SAME_COLOUR).any(dim=-3)
     planes = differs.float().reshape(-1, *differs.shape[-2:])
     share = torch.nn.functional.avg_pool2d(planes, 3, stride=1, padding=1)
     return differs & (share.reshape(differs.shape) > 2.5 / 9.0)
 
 
-def detect_background(
-    paths: Sequence[Path],
-    sample: int = 12,
-    tolerance: float = 6 / 255,
-    majority: float = 0.6,
-) -> Colour | None:
+def detect_background(paths: Sequence[Path]) -> Colour | None:
     """The one colour behind the object, or None when there is no such colour.
 
     Transparent images stand on white by definition. For opaque ones, the median colour of the
-    border pixels of `sample` evenly chosen images counts as the background when at least the share
-    `majority` of all these pixels lies within `tolerance` of it in every channel.
+    border pixels of twelve evenly chosen images counts as the background when at least 60 % of all
+    these pixels lie within 6/255 of it in every channel.
 
     Raises:
         InputError: as `read_image`.
     """
-    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(sample, len(paths)))})
+    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(_SAMPLE, len(paths)))})
     borders = []
     for path in (paths[i] for i in chosen):
         channels = _load(path)
@@ -120,8 +118,8 @@ def detect_background(
         borders += [rgb[:, 0], rgb[:, -1], rgb[:, 1:-1, 0], rgb[:, 1:-1, -1]]
     pixels = np.concatenate(borders, axis=1).T  # [P, 3]
     plain = np.median(pixels, axis=0)
-    near = (np.abs(pixels - plain) <= tolerance).all(axis=1)
-    if near.mean() < majority:
+    near = (np.abs(pixels - plain) <= _PLAIN).all(axis=1)
+    if near.mean() < _MAJORITY:
         return None
     red, green, blue = (float(c) for c in np.median(pixels[near], axis=0))
     return red, green, blue

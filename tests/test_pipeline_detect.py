@@ -187,7 +187,8 @@ def test_an_interrupted_run_reports_what_was_judged(
     monkeypatch.setattr(Inspector, "inspect_many", inspect_many)
     with pytest.raises(KeyboardInterrupt):
         detect(DetectConfig(model, output=tmp_path / "o"))
-    stored = json.loads((tmp_path / "o/results.json").read_text())
+    assert not (tmp_path / "o/results.json").exists()  # benchmark.py would take it for whole
+    stored = json.loads((tmp_path / "o/results_until_interrupted.json").read_text())
     assert [image["name"] for image in stored["images"]] == ["good/0", "good/1"]
     assert stored["settings"]["remarks"][-1] == "interrupted after 2 of 3 images"
     assert "interrupted after 2 of 3 images" in (tmp_path / "o/report.html").read_text()

@@ -89,7 +89,7 @@ class Studio:
         openness = ambient / np.maximum(rig.sky_at(surface.normals), 1e-6)
         glossy = np.repeat((np.minimum(openness, 1) * rig.sky_at(mirrored))[None], 3, axis=0)
         sharpness = 6 * 40 ** (self.look.gloss * surface.shine)
-        for lamp, shadow in zip(rig.lamps, self._lamp_maps(rig, rays), strict=True):
+        for lamp, shadow in zip(rig.lamps, self._lamp_maps(rig), strict=True):
             towards, colour = (
                 lamp.towards.astype(np.float32),
                 lamp.colour.astype(np.float32)[:, None],
@@ -110,7 +110,7 @@ class Studio:
             return self.look.rig
         return self.look.rig.turned(rays.world_to_camera[:3, :3].T)
 
-    def _lamp_maps(self, rig: Rig, rays: RayGrid) -> list[ShadowMap]:
+    def _lamp_maps(self, rig: Rig) -> list[ShadowMap]:
         if self._shadows is not None:
             return self._shadows
         shadows = [lamp_map(self.assembly.parts, lamp) for lamp in rig.lamps]
