@@ -71,6 +71,8 @@ class CompileConfig:
 
     architectures: tuple[int, ...] = (75, 80, 86, 89, 90, 120)
     """Compute capabilities without the point: 86 is RTX 30, 89 RTX 40, 120 RTX 50."""
+    modules: tuple[str, ...] = tuple(dict.fromkeys(kernel.module for kernel in KERNELS))
+    """Files of gaussian_renderer/triton whose kernels are compiled."""
 
 
 def types_of(kernel: Kernel, names: list[str]) -> dict[str, str]:
@@ -115,7 +117,7 @@ def check(config: CompileConfig) -> int:
         return 2
     failed = 0
     for architecture in config.architectures:
-        for kernel in KERNELS:
+        for kernel in (kernel for kernel in KERNELS if kernel.module in config.modules):
             title = f"{kernel.module}.{kernel.name} sm_{architecture}"
             try:
                 print(f"ok   {title}: {compile_kernel(kernel, architecture)}", flush=True)
