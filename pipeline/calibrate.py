@@ -38,16 +38,9 @@ from pose_estimation import (
 )
 from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
 
+from .learn_normality import build_memory, learn_place
 from .model_folder import CALIBRATION, ModelFolder
-from .normality import (
-    Normality,
-    Place,
-    build_memory,
-    compare,
-    corrected,
-    learn_place,
-    predict,
-)
+from .normality import Normality, Place, compare, corrected, predict
 from .optimise import Optimisation, read_views
 from .presets import DETECTION
 from .quality import held_out_quality

@@ -82,12 +82,11 @@ def estimate_poses(
     began = time.perf_counter()
     extent = object_extent(gaussians)
     problems = [Problem(gaussians, camera, image, background, settings, extent) for image in images]
-    outcomes = _in_lock_step(
-        [
-            by_levels(problem, guesses, check, appearance)
-            for problem, guesses in zip(problems, hypotheses, strict=True)
-        ]
-    )
+    stages = [
+        by_levels(problem, guesses, check, appearance)
+        for problem, guesses in zip(problems, hypotheses, strict=True)
+    ]
+    outcomes = _in_lock_step(stages)
     share = (time.perf_counter() - began) / max(1, len(images))
     return [
         _estimate(problem, outcome, check, share)

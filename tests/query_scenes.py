@@ -6,7 +6,8 @@ from torch import Tensor
 
 from anomaly import GapLevel, Standardisation
 from gaussian_renderer.object_renderer import ObjectRenderer
-from pipeline.normality import Normality, build_memory, learn_place
+from pipeline.learn_normality import build_memory, learn_place
+from pipeline.normality import Normality
 
 SMALL = 32  # pixels a side of the pictures that are compared
 VIEWS = orbit(12)
