@@ -50,11 +50,11 @@ class TrainConfig:
     preset: PresetName = "default"
     """`paper`: the paper's settings. `default`: faster and better (docs/performance.md)."""
     iterations: int | None = None
-    """Optimisation steps, one view each."""
+    """Optimisation steps, one view each; default 3,000 (paper: 30,000)."""
     sh_degree: int | None = None
-    """Degree of the view-dependent colour, 0 to 3."""
+    """Degree of the view-dependent colour, 0 to 3; default 3 (paper: 0)."""
     max_gaussians: int | None = None
-    """Cap on the number of Gaussians."""
+    """Cap on the number of Gaussians; default 35,000 (paper: none)."""
     holdout_every: int | None = None
     """Every n-th train view is kept out of training for calibration; 0 keeps none out. The
     default is every tenth, more often of fewer than 100 views, never more than every fourth."""
@@ -62,7 +62,7 @@ class TrainConfig:
     """Number of the first view kept out, counted from 0; default: the middle of the first n."""
     folds: int = 0
     """So many further trainings, each without another part of the views, so that the threshold
-    stands on the scores of all views: with 99 or more, 1 % is counted, not extrapolated."""
+    stands on the scores of all views: with 99 or more, 1 percent is counted, not extrapolated."""
     refine_poses: bool = False
     """Correct the given train poses first, by short trainings: for poses that are off by pixels."""
     views_fraction: float = 1.0

@@ -13,6 +13,11 @@ from .overlay import encode_jpeg
 from .report_style import STYLE
 
 Value = str | float | int | bool | None
+_LEGEND = (
+    "From left to right: the image; the defect-free object rendered at the same pose; where the "
+    "two differ (the same colours mean the same in all images); both in one, with flagged places "
+    "outlined in black and labelled defects in green."
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,9 @@ def _gallery(report: Report) -> str:
     """All images, those that could not be scored first, then by falling score."""
     ranked = sorted(report.images, key=lambda i: (i.score is not None, -(i.score or 0.0), i.name))
     articles = "".join(_article(image, report.threshold) for image in ranked)
-    return f"<section><h2>Images by score</h2>{articles}</section>" if articles else ""
+    return (
+        f"<section><h2>Images by score</h2><p>{_LEGEND}</p>{articles}</section>" if articles else ""
+    )
 
 
 def _article(image: ReportImage, threshold: float | None) -> str:

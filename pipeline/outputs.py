@@ -26,7 +26,12 @@ _POSE_FAILED = (
 _WRITERS = 4  # threads that encode and write pictures
 _WHOLE, _PARTIAL = "results.json", "results_until_interrupted.json"
 _RAREST = 1e-3  # tail probabilities below it are not told apart in words
-_NO_THRESHOLD = "No threshold: the model keeps no calibration for these features."
+_NO_THRESHOLD = (
+    "No threshold, so no verdicts: the model keeps no calibration for these features (train.py "
+    "says why). Scores can still be compared with each other."
+)
+_KIND_COLUMNS = {"n_images": "images", "image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC",
+                 "aupro": "AUPRO (0.3)"}  # fmt: skip
 
 
 class OutputFolder:
@@ -107,7 +112,10 @@ class OutputFolder:
         ]
         tables = {"Seconds per image (median)": {"": summary["seconds"]}}
         if summary["kinds"]:
-            tables["Per kind of defect"] = summary["kinds"]
+            tables["Per kind of defect"] = {
+                kind: {words: values[name] for name, words in _KIND_COLUMNS.items()}
+                for kind, values in summary["kinds"].items()
+            }
         if "pose" in summary:
             tables["Pose error"] = _pose_table(summary["pose"])
         figures = {
@@ -121,7 +129,7 @@ class OutputFolder:
             images=images,
             threshold=None if limit is None else limit.value,
             threshold_words=_NO_THRESHOLD if limit is None else limit.words,
-            figures=figures,
+            figures={name: value for name, value in figures.items() if value is not None},
             tables=tables,
             settings=document["settings"],
             remarks=remarks,

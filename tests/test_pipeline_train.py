@@ -343,3 +343,13 @@ def test_a_model_of_nothing_is_named(
     monkeypatch.setattr(unseen, lambda model, _: torch.zeros(len(model.gaussians)))
     with pytest.raises(InputError, match="Nothing of the object is left"):
         train(small(capture, tmp_path / "model", iterations=5))
+
+
+def test_help_names_the_values_of_the_presets() -> None:
+    """A number in a help text must not outlive the preset's."""
+    text = (ROOT / "train.py").read_text()
+    for name, preset in (("default ", "default"), ("paper: ", "paper")):
+        assert f"{name}{TRAINING[preset].iterations:,}" in text
+        assert f"{name}{TRAINING[preset].sh_degree}" in text
+    assert f"default {TRAINING['default'].max_gaussians:,} (paper: none)" in text
+    assert TRAINING["paper"].max_gaussians is None
