@@ -78,6 +78,10 @@ BROKEN_MAD: dict[str, tuple[Change, str]] = {
         with_content(lambda c: c.update(camera_model="OPENCV_FISHEYE")),
         "distortion .*FISHEYE",
     ),
+    "fisheye of instant-ngp": (
+        with_content(lambda c: c.update(is_fisheye=True)),
+        r"distortion \(fisheye\)",
+    ),
     "w and h of another aspect": (
         with_content(lambda c: c.update(w=64, h=48)),
         "is 32 x 32 pixels but w x h says 64 x 48",

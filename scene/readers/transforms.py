@@ -17,7 +17,13 @@ from ..matrices import opengl_camera_to_world
 from .folders import natural_key
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-_PINHOLE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE")  # fine when every distortion is zero
+_PINHOLE_MODELS = (
+    "OPENCV",
+    "PINHOLE",
+    "SIMPLE_PINHOLE",
+    "SIMPLE_RADIAL",
+    "RADIAL",
+)  # fine when every distortion is zero
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,8 @@ def _number(frame: Frame, key: str, default: float | None = None) -> float:
 def _refuse_distortion(frame: Frame) -> None:
     model = str(frame.lens.get("camera_model", "OPENCV"))
     bent = [key for key in _DISTORTION if _number(frame, key, 0.0) != 0.0]
+    if frame.lens.get("is_fisheye"):  # as instant-ngp marks them
+        model = "fisheye"
     if bent or model not in _PINHOLE_MODELS:
         raise InputError(
             f"{frame.where}: the lens has distortion ({', '.join(bent) or model}), which cannot be "
