@@ -52,7 +52,7 @@ class _Projection(torch.autograd.Function):
         depths, spreads = means.new_empty(shape), means.new_empty(*shape, 2)
         _project[_grid(shape)](
             means, log_scales, quaternions, views, pixels, conics, depths, spreads,
-            len(means), *lens(camera), BLOCK=BLOCK,
+            len(means), float(camera.cx), float(camera.cy), *lens(camera), BLOCK=BLOCK,
         )  # fmt: skip
         ctx.save_for_backward(means, log_scales, quaternions, views)
         ctx.camera = camera
@@ -79,11 +79,8 @@ class _Projection(torch.autograd.Function):
 
 
 def lens(camera: Camera) -> tuple[float, ...]:
-    """What the kernels want to know of a camera."""
-    return (
-        float(camera.fx), float(camera.fy), float(camera.cx), float(camera.cy),
-        float(camera.width), float(camera.height),
-    )  # fmt: skip
+    """Focal lengths and size, pixels, as kernels take them."""
+    return float(camera.fx), float(camera.fy), float(camera.width), float(camera.height)
 
 
 def over_views(flow: Tensor) -> Tensor:
@@ -105,7 +102,7 @@ def _grid(shape: tuple[int, int]) -> tuple[int, int]:
 @triton.jit(do_not_specialize=["count"])
 def _project(  # type: ignore[no-untyped-def]
     means, log_scales, quaternions, views, pixels, conics, depths, spreads,
-    count, fx, fy, cx, cy, width, height, BLOCK: tl.constexpr,
+    count, cx, cy, fx, fy, width, height, BLOCK: tl.constexpr,
 ):  # fmt: skip
     view = tl.program_id(0)
     rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -187,7 +184,7 @@ def _ray_backward(by_row, row, last, slope, free, by_pixel, focal, inverse):  # 
 def _project_backward(  # type: ignore[no-untyped-def]
     means, log_scales, quaternions, views, by_pixels, by_conics, by_depths,
     by_means, by_scales, by_quaternions, by_views,
-    count, fx, fy, cx, cy, width, height, MOVING: tl.constexpr, BLOCK: tl.constexpr,
+    count, fx, fy, width, height, MOVING: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     view = tl.program_id(0)
     rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

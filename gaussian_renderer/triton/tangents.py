@@ -113,7 +113,7 @@ def _push_row(  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=["count"])
 def _move(  # type: ignore[no-untyped-def]
     means, log_scales, quaternions, views, opacities, table,
-    count, fx, fy, cx, cy, width, height, BLOCK: tl.constexpr,
+    count, fx, fy, width, height, BLOCK: tl.constexpr,
 ):  # fmt: skip
     view = tl.program_id(0)
     rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
