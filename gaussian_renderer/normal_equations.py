@@ -58,35 +58,47 @@ def pose_normal_equations(
     device = gaussians.means.device
     select_backend(backend, device)  # raises when it cannot run
     name = available_backends(device)[0] if backend == "auto" else backend
-    if name == "cpu":
-        from .cpu.pose import normal_sums
-
-        view = view.to(gaussians.means)
-        jtj, jtr, *rest = normal_sums(
-            gaussians, camera, view, target, background, huber, weights, threads
-        )
-        square = torch.tensor(jtj, dtype=torch.float64).reshape(6, 6)
-        return NormalEquations(square, torch.tensor(jtr, dtype=torch.float64), *rest)
     if name == "reference":
         image, derivatives = pixel_jacobian_reference(gaussians, camera, view, background)
         return accumulate(image, derivatives, target, huber, weights)
     if name == "triton":
-        from .triton import pose_rows
+        return _by_triton(gaussians, camera, view, target, background, huber, weights)
+    problem = target, background, huber, weights
+    if name == "cpu":
+        from .cpu.pose import normal_sums
 
-        rows = pose_rows(
-            gaussians.detach(), camera, view[None], target.to(gaussians.means)[None],
-            background.to(gaussians.means), huber,
-            owners=torch.zeros(1, dtype=torch.int64, device=device),
-            weights=None if weights is None else weights.to(gaussians.means)[None],
+        jtj, jtr, *rest = normal_sums(
+            gaussians, camera, view.to(gaussians.means), *problem, threads
         )  # fmt: skip
-        return NormalEquations.from_row(rows[0].cpu())
-    from .cuda_pose import normal_sums as sums_by_rendering
+    else:
+        from .cuda_pose import normal_sums as sums_by_rendering
 
-    sums = sums_by_rendering(
-        gaussians, camera, view, target, background, huber, weights, backend=name, threads=threads
-    )
-    square = torch.tensor(sums.jtj, dtype=torch.float64).reshape(6, 6)
-    return NormalEquations(square, torch.tensor(sums.jtr, dtype=torch.float64), *sums[2:])
+        jtj, jtr, *rest = sums_by_rendering(
+            gaussians, camera, view, *problem, backend=name, threads=threads
+        )
+    square = torch.tensor(jtj, dtype=torch.float64).reshape(6, 6)
+    return NormalEquations(square, torch.tensor(jtr, dtype=torch.float64), *rest)
+
+
+def _by_triton(
+    gaussians: Gaussians,
+    camera: Camera,
+    view: Tensor,
+    target: Tensor,
+    background: Tensor,
+    huber: float,
+    weights: Tensor | None,
+) -> NormalEquations:
+    """One problem for the kernel that takes many."""
+    from .triton import pose_rows
+
+    like = gaussians.means
+    rows = pose_rows(
+        gaussians.detach(), camera, view[None], target.to(like)[None], background.to(like), huber,
+        owners=torch.zeros(1, dtype=torch.int64, device=like.device),
+        weights=None if weights is None else weights.to(like)[None],
+    )  # fmt: skip
+    return NormalEquations.from_row(rows[0].cpu())
 
 
 def pixel_jacobian_reference(
