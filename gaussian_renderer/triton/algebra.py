@@ -165,3 +165,20 @@ def conic_of(half):  # type: ignore[no-untyped-def]
     inverse = 1.0 / determinant
     conic = ((yy + _LOW_PASS) * inverse, -xy * inverse, (xx + _LOW_PASS) * inverse)
     return conic, (xx + _LOW_PASS, yy + _LOW_PASS), determinant
+
+
+@triton.jit
+def see(means, log_scales, quaternions, views, view, rows, mask, fx, fy, width, height):  # type: ignore[no-untyped-def]
+    """All of a projection: rotation, mean, what `place` and `load_shape` give, axes, half, conic.
+
+    Last, the covariance's diagonal and where a Gaussian is drawn.
+    """
+    rotation, translation = load_view(views, view)
+    mean = load_vector(means, rows, mask)
+    placed = place(rotation, translation, mean, fx, fy, width, height)
+    shape = load_shape(log_scales, quaternions, rows, mask)
+    axes = axes_of(shape[0], shape[2])
+    half = half_of(placed[4], axes)
+    conic, spread, determinant = conic_of(half)
+    drawn = mask & placed[5] & (determinant > 0.0)
+    return rotation, mean, placed, shape, axes, half, conic, spread, drawn

@@ -85,7 +85,7 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
     owners, sums, width, height, huber,
     WEIGHTED: tl.constexpr, COLOUR: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Blends a tile with derivatives, then adds up its residuals.
+    """Blends a tile with derivatives, then folds its residuals.
 
     With ln(T) growing at `rate`, a weight w = T alpha changes by w (rate + d ln(alpha)), and the
     rate by -alpha / (1 - alpha) d ln(alpha).
@@ -135,20 +135,31 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
             by_blue += tl.sum(wide * _row(table, rows, k, 7, mask), axis=0)
         open = tl.max(through)
         at += CHUNK
-    plane, pixel = width * height, row * width + column
-    owner = tl.load(owners + tl.program_id(2))
+    _fold(
+        (red, green, blue), (by_red, by_green, by_blue), total, rate, targets, given, background,
+        tl.load(owners + tl.program_id(2)), width * height, row * width + column, inside, huber,
+        sums + tile * _WIDTH, WEIGHTED,
+    )  # fmt: skip
+
+
+@triton.jit
+def _fold(  # type: ignore[no-untyped-def]
+    colour, slopes, total, rate, targets, given, background, owner, plane, pixel, inside, huber,
+    out, WEIGHTED: tl.constexpr,
+):  # fmt: skip
+    """Adds up the residuals of a tile, with Huber's weight on their norm over the channels."""
+    k = tl.arange(0, _K)
     aim = targets + owner * 3 * plane + pixel
     behind = 1.0 - total
     shade = (tl.load(background), tl.load(background + 1), tl.load(background + 2))
-    red += behind * shade[0] - tl.load(aim, mask=inside, other=0.0)
-    green += behind * shade[1] - tl.load(aim + plane, mask=inside, other=0.0)
-    blue += behind * shade[2] - tl.load(aim + 2 * plane, mask=inside, other=0.0)
+    red = colour[0] + behind * shade[0] - tl.load(aim, mask=inside, other=0.0)
+    green = colour[1] + behind * shade[1] - tl.load(aim + plane, mask=inside, other=0.0)
+    blue = colour[2] + behind * shade[2] - tl.load(aim + 2 * plane, mask=inside, other=0.0)
     fade = behind[None, :] * rate
-    by_red, by_green, by_blue = (
-        by_red + fade * shade[0],
-        by_green + fade * shade[1],
-        by_blue + fade * shade[2],
-    )
+    by_red = slopes[0] + fade * shade[0]
+    by_green = slopes[1] + fade * shade[1]
+    by_blue = slopes[2] + fade * shade[2]
+    zero = total * 0.0
     share = tl.where(inside, zero + 1.0, zero)
     if WEIGHTED:
         share = tl.load(given + owner * plane + pixel, mask=inside, other=0.0)
@@ -157,7 +168,6 @@ def _sum_tiles(  # type: ignore[no-untyped-def]
     near, counted = norm <= huber, share > 0.0
     robust = share * tl.where(near, 1.0, huber / tl.maximum(norm, 1e-20))
     cost = tl.where(near, 0.5 * square, huber * (norm - 0.5 * huber))
-    out = sums + tile * _WIDTH
     products = by_red[:, None, :] * (robust[None, :] * by_red)[None, :, :]
     products += by_green[:, None, :] * (robust[None, :] * by_green)[None, :, :]
     products += by_blue[:, None, :] * (robust[None, :] * by_blue)[None, :, :]

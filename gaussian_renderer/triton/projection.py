@@ -9,18 +9,7 @@ from torch import Tensor
 
 from scene import Camera
 
-from .algebra import (
-    axes_of,
-    conic_of,
-    dot,
-    from_camera,
-    half_of,
-    load_shape,
-    load_vector,
-    load_view,
-    place,
-    store_vector,
-)
+from .algebra import dot, from_camera, load_vector, see, store_vector
 
 BLOCK = 128  # Gaussians of one program
 
@@ -107,19 +96,15 @@ def _project(  # type: ignore[no-untyped-def]
     view = tl.program_id(0)
     rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = rows < count
-    rotation, translation = load_view(views, view)
-    mean = load_vector(means, rows, mask)
-    point, inverse, _, _, jacobian, in_front = place(
-        rotation, translation, mean, fx, fy, width, height
+    _, _, placed, _, _, _, conic, spread, drawn = see(
+        means, log_scales, quaternions, views, view, rows, mask, fx, fy, width, height
     )
-    quaternion, _, scale = load_shape(log_scales, quaternions, rows, mask)
-    conic, spread, determinant = conic_of(half_of(jacobian, axes_of(quaternion, scale)))
+    point, inverse = placed[0], placed[1]
     out = view.to(tl.int64) * count + rows
     tl.store(pixels + 2 * out, fx * point[0] * inverse + cx, mask=mask)
     tl.store(pixels + 2 * out + 1, fy * point[1] * inverse + cy, mask=mask)
     store_vector(conics, out, conic, mask)
     tl.store(depths + out, point[2], mask=mask)
-    drawn = in_front & (determinant > 0.0)
     tl.store(spreads + 2 * out, tl.where(drawn, spread[0], 0.0), mask=mask)
     tl.store(spreads + 2 * out + 1, tl.where(drawn, spread[1], 0.0), mask=mask)
 
@@ -189,17 +174,11 @@ def _project_backward(  # type: ignore[no-untyped-def]
     view = tl.program_id(0)
     rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = rows < count
-    rotation, translation = load_view(views, view)
-    mean = load_vector(means, rows, mask)
-    point, inverse, slopes, free, jacobian, in_front = place(
-        rotation, translation, mean, fx, fy, width, height
+    rotation, mean, placed, shape, axes, half, conic, _, drawn = see(
+        means, log_scales, quaternions, views, view, rows, mask, fx, fy, width, height
     )
-    quaternion, shrink, scale = load_shape(log_scales, quaternions, rows, mask)
-    axes = axes_of(quaternion, scale)
-    half = half_of(jacobian, axes)
-    conic, _, determinant = conic_of(half)
+    point, inverse, slopes, free, jacobian, _ = placed
     out = view.to(tl.int64) * count + rows
-    drawn = mask & in_front & (determinant > 0.0)
     by_half = _covariance_backward(conic, half, load_vector(by_conics, out, drawn))
     by_axes = (
         _outer_sum(jacobian, by_half, 0),
@@ -232,19 +211,12 @@ def _project_backward(  # type: ignore[no-untyped-def]
         axes[0][2] * by_axes[0][2] + axes[1][2] * by_axes[1][2] + axes[2][2] * by_axes[2][2],
     )
     store_vector(by_scales, out, _kept(by_scale, drawn), mask)
-    turned = _quaternion_backward(quaternion, shrink, scale, by_axes)
+    turned = _quaternion_backward(shape[0], shape[1], shape[2], by_axes)
     for k in tl.static_range(4):
         tl.store(by_quaternions + 4 * out + k, tl.where(drawn, turned[k], 0.0), mask=mask)
     if MOVING:
         at = by_views + (view * tl.num_programs(1) + tl.program_id(1)) * 12
-        for j in tl.static_range(3):
-            x = first[j] + by_point[0] * mean[j]
-            y = second[j] + by_point[1] * mean[j]
-            z = by_point[2] * mean[j] - first[j] * slopes[0] - second[j] * slopes[1]
-            tl.store(at + j, tl.sum(tl.where(drawn, x, 0.0)))
-            tl.store(at + 3 + j, tl.sum(tl.where(drawn, y, 0.0)))
-            tl.store(at + 6 + j, tl.sum(tl.where(drawn, z, 0.0)))
-            tl.store(at + 9 + j, tl.sum(tl.where(drawn, by_point[j], 0.0)))
+        _store_view(at, mean, by_point, first, second, slopes, drawn)
 
 
 @triton.jit
@@ -255,3 +227,16 @@ def _kept(vector, mask):  # type: ignore[no-untyped-def]
         tl.where(mask, vector[1], 0.0),
         tl.where(mask, vector[2], 0.0),
     )
+
+
+@triton.jit
+def _store_view(at, mean, by_point, first, second, slopes, drawn):  # type: ignore[no-untyped-def]
+    """Sums over the block of the gradients of the rotation (9) and of the translation (3)."""
+    for j in tl.static_range(3):
+        x = first[j] + by_point[0] * mean[j]
+        y = second[j] + by_point[1] * mean[j]
+        z = by_point[2] * mean[j] - first[j] * slopes[0] - second[j] * slopes[1]
+        tl.store(at + j, tl.sum(tl.where(drawn, x, 0.0)))
+        tl.store(at + 3 + j, tl.sum(tl.where(drawn, y, 0.0)))
+        tl.store(at + 6 + j, tl.sum(tl.where(drawn, z, 0.0)))
+        tl.store(at + 9 + j, tl.sum(tl.where(drawn, by_point[j], 0.0)))

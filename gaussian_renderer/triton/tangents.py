@@ -8,18 +8,7 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 
-from .algebra import (
-    axes_of,
-    conic_of,
-    dot,
-    half_of,
-    load_shape,
-    load_vector,
-    load_view,
-    place,
-    slope_row,
-    to_camera,
-)
+from .algebra import dot, half_of, load_vector, load_view, see, slope_row, to_camera
 from .colours import direction_of, slopes_of
 from .projection import BLOCK, lens
 
@@ -118,19 +107,13 @@ def _move(  # type: ignore[no-untyped-def]
     view = tl.program_id(0)
     rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = rows < count
-    rotation, translation = load_view(views, view)
-    mean = load_vector(means, rows, mask)
-    point, inverse, slopes, free, jacobian, in_front = place(
-        rotation, translation, mean, fx, fy, width, height
+    rotation, _, placed, _, axes, half, conic, _, drawn = see(
+        means, log_scales, quaternions, views, view, rows, mask, fx, fy, width, height
     )
-    quaternion, _, scale = load_shape(log_scales, quaternions, rows, mask)
-    axes = axes_of(quaternion, scale)
-    half = half_of(jacobian, axes)
-    conic, _, determinant = conic_of(half)
+    point, inverse, slopes, free, jacobian, _ = placed
     a, b, c = conic[0], conic[1], conic[2]
     out = view.to(tl.int64) * count + rows
-    shown = tl.load(opacities + out, mask=mask, other=0.0) > 0.0
-    drawn = mask & in_front & (determinant > 0.0) & shown
+    drawn = drawn & (tl.load(opacities + out, mask=mask, other=0.0) > 0.0)
     for k in tl.static_range(_TWIST):
         moved, turned = _motion(k, point, rotation)
         du, row_x = _push_row(
