@@ -18,6 +18,7 @@ from torch import Tensor
 from scene import Camera, Gaussians
 
 from .reference import ALPHA_MIN, LOW_PASS, NEAR
+from .rendering import Splats, one_view
 from .spherical_harmonics import sh_colours
 from .variants import Variants
 
@@ -29,13 +30,9 @@ def _package() -> ModuleType:
 
 
 @dataclass
-class Splats:
-    """B images and what growth may want to know about the Gaussians in them."""
+class PackedSplats(Splats):
+    """What growth may want to know about the Gaussians as well."""
 
-    images: Tensor  # [B, C, H, W]
-    alphas: Tensor  # [B, H, W]
-    depth_sums: Tensor | None  # [B, H, W] sum of weight * z
-    radii: Tensor  # [B, N] int32 px, 0 where not drawn
     centres: Tensor  # [V, 2] px, of the V drawn (view, Gaussian) pairs
     gaussian_ids: Tensor  # [V]
 
@@ -47,24 +44,6 @@ class Splats:
         gradients: Tensor = self.centres.absgrad  # type: ignore[attr-defined]  # set by gsplat
         total = gradients.new_zeros(self.radii.shape[1], 2)
         return total.index_add(0, self.gaussian_ids, gradients)
-
-
-def rasterise(
-    gaussians: Gaussians,
-    camera: Camera,
-    view: Tensor,
-    background: Tensor,
-    colours: Tensor | None,
-    with_depth: bool,
-    screen: Tensor,
-    threads: int,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """See `gaussian_renderer.rendering.Backend`; `threads` has no meaning on a GPU."""
-    splats = rasterise_views(
-        gaussians, camera, view[None], background, colours, with_depth, screen=screen
-    )
-    depth_sum = None if splats.depth_sums is None else splats.depth_sums[0]
-    return splats.images[0], splats.alphas[0], depth_sum, splats.radii[0]
 
 
 def rasterise_views(
@@ -79,7 +58,7 @@ def rasterise_views(
     absgrad: bool = False,
     variants: Variants | None = None,  # what differs from one view to another
     owners: Tensor | None = None,  # [B] int64, the variant that each view shows
-) -> Splats:
+) -> PackedSplats:
     """Renders the Gaussians through B views at once; gradients flow to all inputs.
 
     Variants share one projection: gsplat 1.5.3 takes leading dimensions for objects of their own,
@@ -123,7 +102,10 @@ def rasterise_views(
     drawn = torch.zeros(batch, len(gaussians), dtype=torch.int32, device=views.device)
     drawn[rows, columns] = radii.amax(dim=-1).to(torch.int32)
     depth_sums = blended[:, count] if with_depth else None
-    return Splats(images, alphas, depth_sums, drawn, centres, columns)
+    return PackedSplats(images, alphas, depth_sums, drawn, centres, columns)
+
+
+rasterise = one_view(rasterise_views)
 
 
 def _drawn(

@@ -1,45 +1,16 @@
 """Rendering by our own Triton kernels: many views, exact gradients, the same bits every time."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from scene import Camera, Gaussians
 
+from ..rendering import Splats, one_view
 from ..variants import Variants
 from .binning import bin_splats, cover
 from .blending import blend
 from .colours import seen_colours
 from .projection import project
-
-
-@dataclass
-class Splats:
-    """B images and what growth may want to know about the Gaussians in them."""
-
-    images: Tensor  # [B, C, H, W]
-    alphas: Tensor  # [B, H, W]
-    depth_sums: Tensor | None  # [B, H, W] sum of weight * z
-    radii: Tensor  # [B, N] int32 px, 0 where not drawn
-
-
-def rasterise(
-    gaussians: Gaussians,
-    camera: Camera,
-    view: Tensor,
-    background: Tensor,
-    colours: Tensor | None,
-    with_depth: bool,
-    screen: Tensor,
-    threads: int,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """See `gaussian_renderer.rendering.Backend`; `threads` has no meaning on a GPU."""
-    splats = rasterise_views(
-        gaussians, camera, view[None], background, colours, with_depth, screen=screen
-    )
-    depth_sum = None if splats.depth_sums is None else splats.depth_sums[0]
-    return splats.images[0], splats.alphas[0], depth_sum, splats.radii[0]
 
 
 def rasterise_views(
@@ -76,6 +47,9 @@ def rasterise_views(
     images = blended[:, :count] + (1 - alphas)[:, None] * background[:, None, None]
     depth_sums = blended[:, count] if with_depth else None
     return Splats(images, alphas, depth_sums, covers.radii)
+
+
+rasterise = one_view(rasterise_views)
 
 
 def opacities_of(
