@@ -82,6 +82,21 @@ def ball_image(pose: Tensor, size: int = SIZE, alpha: bool = False) -> Image.Ima
     return Image.fromarray(pixels)
 
 
+def painted_ball(pose: Tensor, size: int) -> Image.Image:
+    """The ball on white, its colours smooth functions of the place: it looks different everywhere."""
+    camera = camera_at(pose, size)
+    steps = (torch.arange(size, dtype=torch.float64) + 0.5 - size / 2) / camera.fx
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    rays = torch.nn.functional.normalize(torch.stack([x, y, torch.ones_like(x)], -1), dim=-1)
+    rays, eye = rays @ pose[:3, :3], camera.centre
+    along = -(rays @ eye)
+    hit = along**2 - (eye.square().sum() - RADIUS**2)
+    place = eye + (along - hit.clamp_min(0).sqrt())[..., None] * rays
+    waves = torch.sin(place @ torch.tensor([[5.0, 2, 1], [-1, 4, 3], [2, -3, 4]]).double().T + 0.5)
+    pixels = torch.where(hit[..., None] > 0, 150 + 90 * waves, 255.0)
+    return Image.fromarray(pixels.round().numpy().astype(np.uint8))
+
+
 def save_image(path: Path, image: Image.Image) -> None:
     """Saves with missing folders made."""
     path.parent.mkdir(parents=True, exist_ok=True)
