@@ -21,14 +21,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from grid.folder import claim_folder, only_one
-from grid.jobs import PEERS, Axes, Job, Settings, find_sources, plan
-from grid.local import run_locally
-from grid.on_ray import run_on_ray
-from grid.on_slurm import run_on_slurm
-from grid.progress import Progress
-from grid.report import write_report
-from grid.work import Outcome, Worker
+from benchmarks.paper.folder import claim_folder, only_one
+from benchmarks.paper.jobs import PEERS, Axes, Job, Settings, find_sources, plan
+from benchmarks.paper.local import run_locally
+from benchmarks.paper.on_ray import run_on_ray
+from benchmarks.paper.on_slurm import run_on_slurm
+from benchmarks.paper.progress import Progress
+from benchmarks.paper.report import write_report
+from benchmarks.paper.work import Outcome, Worker
 from pipeline.command_line import run
 from scene import InputError
 

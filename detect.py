@@ -27,13 +27,13 @@ from pipeline.command_line import run
 from pipeline.inspector import Inspection
 from pipeline.model_folder import ModelFolder, provenance
 from pipeline.open_model import OpenModel, Parts, open_model
-from pipeline.outputs import OutputFolder
 from pipeline.precision import learnt_parts, settle_precision
 from pipeline.presets import DETECTION
 from pipeline.regions import placed_regions
 from pipeline.results import Results
 from pipeline.threads import use_threads
 from pose_estimation import PoseSettings
+from report import OutputFolder
 from scene import (
     Capture,
     InputError,

@@ -152,7 +152,7 @@ def check_triton() -> Finding:
 
 def check_weights() -> list[Finding]:
     """Pre-trained weights in the cache of torch.hub; all are optional."""
-    from pose_estimation.matchers.weights import LOFTR, XFEAT, cache_folder
+    from scene.weights import LOFTR, XFEAT, cache_folder
 
     wanted = [(LOFTR.name, LOFTR.address), (XFEAT.name, XFEAT.address)]
     if importlib.util.find_spec("efficientnet_pytorch") is not None:

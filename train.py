@@ -7,6 +7,8 @@
 A killed run goes on where it was: give the same command again.
 """
 
+import sys
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,15 +17,16 @@ import torch
 import tyro
 
 from gaussian_renderer.backends import choose_device
+from gaussian_renderer.object_renderer import ObjectRenderer
 from pipeline.calibrate import calibrate
 from pipeline.command_line import run
 from pipeline.finished import Trained, check_world, write_config
 from pipeline.folds import check_folds, cross_fit, fold_folder
 from pipeline.model_folder import ModelFolder, save_cameras
-from pipeline.optimise import Optimisation, optimise
+from pipeline.optimise import Optimisation, optimise, read_views
 from pipeline.presets import TRAINING, PresetName, TrainingPreset
 from pipeline.threads import use_threads
-from pipeline.train_poses import corrected_views
+from pose_estimation.train_poses import refine_train_poses
 from scene import (
     Capture,
     InputError,
@@ -35,6 +38,7 @@ from scene import (
     write_json,
 )
 
+_ITERATIONS = 500  # of a training that corrects poses
 # Settings that a user may give and that the preset gives otherwise.
 _FROM_PRESET = ("iterations", "sh_degree", "max_gaussians")
 
@@ -168,7 +172,7 @@ def _train_one(
         write_json(folder.settings_path, settings)
     if config.refine_poses:
         everything = _optimisation(config, capture, chosen, device)
-        chosen = corrected_views(everything, folder.train_poses_path)
+        chosen = _at_corrected_poses(everything, folder.train_poses_path)
     views, held_out = _split(chosen, config)
     print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
     optimisation = _optimisation(config, capture, views, device)
@@ -199,6 +203,27 @@ def _optimisation(
         backend=config.backend,
         threads=config.threads,
         checkpoint_every=config.checkpoint_every,
+    )
+
+
+def _at_corrected_poses(run: Optimisation, path: Path) -> tuple[View, ...]:
+    """All views of `run` at corrected poses, kept in `path` (JSON) for a resumed run."""
+    preset = replace(run.preset, iterations=min(_ITERATIONS, run.preset.iterations))
+
+    def train_briefly(views: tuple[View, ...]) -> ObjectRenderer:
+        with tempfile.TemporaryDirectory() as scratch:
+            trial = replace(run, views=views, preset=preset, checkpoint_every=sys.maxsize)
+            gaussians, _ = optimise(trial, ModelFolder(Path(scratch)))
+        return ObjectRenderer(gaussians, run.background, run.backend, run.threads)
+
+    if not path.is_file():
+        found = refine_train_poses(run.views, read_views(run.capture, run.views), train_briefly)
+        poses = {view.name: view.camera.world_to_camera.tolist() for view in found}
+        write_json(path, poses)
+    stored = read_json(path)
+    return tuple(
+        replace(v, camera=v.camera.at(torch.tensor(stored[v.name], dtype=torch.float64)))
+        for v in run.views
     )
 
 

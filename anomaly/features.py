@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .classical import ClassicalFeatures, RgbFeatures
+from .residual import ClassicalFeatures, RgbFeatures
 
 FEATURES = ("auto", "efficientnet_b4", "classical", "rgb")
 

@@ -19,16 +19,17 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly import Expectation, Features, GapLevel, encode_jpeg, evaluate, make_features, overlay
+from anomaly import Expectation, Features, GapLevel, evaluate, make_features
 from anomaly.filters import gaussian_blur
+from anomaly.normal_model import Normality, compare, corrected, predict
+from anomaly.scoring import CalibratedScorer
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, provenance
-from pipeline.normality import Normality, compare, corrected, predict
 from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.presets import DETECTION
-from pipeline.scoring import CalibratedScorer
 from pose_estimation import PoseSettings
+from report import encode_jpeg, overlay
 from scene import Camera, InputError, Query, read_capture, read_mask, true_poses, write_json
 
 

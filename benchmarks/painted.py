@@ -25,12 +25,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from anomaly import image_figures
+from anomaly.normal_model import Prediction, compare, predict
+from anomaly.scoring import CalibratedScorer
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, provenance
-from pipeline.normality import Prediction, compare, predict
 from pipeline.open_model import OpenModel, Parts, open_model
 from pipeline.presets import DETECTION
-from pipeline.scoring import CalibratedScorer
 from pose_estimation import PoseSettings
 from scene import Camera, InputError, View, read_capture, write_json
 

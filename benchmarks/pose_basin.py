@@ -27,10 +27,10 @@ from pose_estimation import (
     rotation_error,
     translation_error,
 )
-from pose_estimation.se3 import twist_exp
 from pose_estimation.settings import Method
 from pose_estimation.templates import object_extent
 from scene import Camera, Gaussians, load_ply, read_capture, read_image, split_holdout
+from scene.se3 import twist_exp
 
 from .common import ANGLE_LIMIT, DISTANCE_LIMIT
 

@@ -20,9 +20,9 @@ from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.spherical_harmonics import C0
 from pose_estimation import build_gallery, estimate_pose, rotation_error, select_matcher
 from pose_estimation import translation_error as distance_error
-from pose_estimation.se3 import twist_exp
 from pose_estimation.templates import differs, object_extent
 from scene import Camera, Gaussians, load_ply, read_capture, split_holdout, write_json
+from scene.se3 import twist_exp
 
 from .common import ANGLE_LIMIT, DISTANCE_LIMIT, machine
 

@@ -20,8 +20,8 @@ import torch
 import tyro
 
 from anomaly import Calibration
+from benchmarks.paper.table import markdown, write_table
 from detect import DetectConfig, detect
-from grid.table import markdown, write_table
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, provenance
 from pose_estimation import rotation_error, translation_error

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from grid.table import Cell, Column, Table
+from benchmarks.paper.table import Cell, Column, Table
 
 RATES = (0.01, 0.05)  # false-alarm rates whose thresholds are shown
 

@@ -22,9 +22,11 @@ from anomaly import (
     outer,
 )
 from anomaly import calibrate as calibrate_scores
-from anomaly.calibration import MINIMAL_COUNT
-from anomaly.mirror import FRAMES
-from anomaly.standardise import DIAGONAL
+from anomaly.learn_normal_model import build_memory, learn_place
+from anomaly.mahalanobis import DIAGONAL
+from anomaly.normal_model import Normality, Place, compare, corrected, predict
+from anomaly.specular import FRAMES
+from anomaly.threshold import MINIMAL_COUNT
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
     Gallery,
@@ -38,9 +40,7 @@ from pose_estimation import (
 )
 from scene import Camera, Capture, Gaussians, View, atomic_write, write_json
 
-from .learn_normality import build_memory, learn_place
 from .model_folder import CALIBRATION, ModelFolder
-from .normality import Normality, Place, compare, corrected, predict
 from .optimise import Optimisation, read_views
 from .presets import DETECTION
 from .quality import held_out_quality

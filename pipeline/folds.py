@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from anomaly import Calibration, calibrate
-from anomaly.calibration import MINIMAL_COUNT
+from anomaly.threshold import MINIMAL_COUNT
 from scene import InputError, read_json, write_json
 
 from .model_folder import ModelFolder

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from anomaly import background_gains
+from anomaly.light import in_known_light
+from anomaly.scoring import Scorer
 from gaussian_renderer.batch import renders_many
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import (
@@ -28,8 +30,6 @@ from pose_estimation import (
 )
 from scene import Camera, InputError, image_size, read_image
 
-from .light import in_known_light
-from .scoring import Scorer
 from .transfer import to_host
 
 _READERS = 4  # threads that decode files

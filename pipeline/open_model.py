@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 from anomaly import Calibration, Threshold, make_features
+from anomaly.normal_model import Normality
+from anomaly.scoring import CalibratedScorer, RawScorer, Scorer
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pose_estimation import Gallery, PoseCheck, PoseSettings, load_gallery
 from scene import InputError, World, damage_named, read_json
 
 from .inspector import Inspector
 from .model_folder import CALIBRATION, ModelFolder, camera_from_json
-from .normality import Normality
 from .presets import DetectionPreset
-from .scoring import CalibratedScorer, RawScorer, Scorer
 
 _RENEW = "run the train.py command of the model again, it renews the calibration alone"
 _VIEWS_FOR_SCALE = 6  # train views whose raw scores set the colours of an uncalibrated run

@@ -3,7 +3,7 @@
 from .alignment import align_poses, reprojection_shift
 from .appearance import Appearance
 from .calibration import calibrate_pose_check
-from .errors import camera_centres, rotation_error, translation_error
+from .errors import rotation_error, translation_error
 from .gallery import Gallery, build_gallery, load_gallery, save_gallery
 from .hypotheses import Hypothesis
 from .matchers import Matcher, MatcherName, Selection, select_matcher
@@ -25,7 +25,6 @@ __all__ = [
     "align_poses",
     "build_gallery",
     "calibrate_pose_check",
-    "camera_centres",
     "estimate_pose",
     "estimate_poses",
     "fit_pose_check",

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from gaussian_renderer import photometric_loss, render
 from gaussian_renderer.object_renderer import ObjectRenderer
+from scene.se3 import screw_exp, twist_exp
 
 from .pyramid import Level
-from .se3 import screw_exp, twist_exp
 from .settings import Schedule
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba 2015

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from scene import Camera
-
-from .errors import camera_centres
+from scene.se3 import camera_centres
 
 
 def align_poses(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .se3 import hat, twist_exp
+from scene.se3 import hat, twist_exp
 
 _LONGEST = 0.35  # largest step before it is stretched, radians and object radii
 _FARTHEST = 2.5  # by that factor at most may the distance change

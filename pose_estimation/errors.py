@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .se3 import quaternion
+from scene.se3 import camera_centres, quaternion
 
 
 def rotation_error(estimated: Tensor, true: Tensor) -> Tensor:
@@ -16,12 +16,6 @@ def rotation_error(estimated: Tensor, true: Tensor) -> Tensor:
     opposite = (first * second).sum(-1, keepdim=True) < 0
     second = torch.where(opposite, -second, second)
     return 4 * torch.atan2((first - second).norm(dim=-1), (first + second).norm(dim=-1))
-
-
-def camera_centres(world_to_camera: Tensor) -> Tensor:
-    """Positions of cameras in the world [..., 3] from world_to_camera [..., 4, 4]."""
-    rotation = world_to_camera[..., :3, :3]
-    return -(rotation.transpose(-1, -2) @ world_to_camera[..., :3, 3:])[..., 0]
 
 
 def translation_error(estimated: Tensor, true: Tensor) -> Tensor:

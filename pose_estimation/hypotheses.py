@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from scene import Camera
+from scene.se3 import twist_exp
 
 from .errors import rotation_error
-from .se3 import twist_exp
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from scene import Camera, Gaussians
 
 from .adam import refine_twist
 from .appearance import Appearance, corrected
-from .lm import Descent, levenberg_marquardt
+from .levenberg_marquardt import Descent, levenberg_marquardt
 from .pyramid import Level, at_level, level_of
 from .settings import PoseSettings
 from .templates import object_extent

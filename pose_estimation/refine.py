@@ -10,7 +10,7 @@ from scene import Camera, Gaussians, InputError
 
 from .appearance import Appearance
 from .hypotheses import Hypothesis
-from .lm import Descent
+from .levenberg_marquardt import Descent
 from .look import Look, Seen, look_together
 from .pose_check import PoseCheck
 from .problem import Problem

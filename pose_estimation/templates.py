@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gaussian_renderer import available_backends, render
 from scene import Camera, Gaussians, silhouette
+from scene.se3 import camera_centres
 
-from .errors import camera_centres
 from .hypotheses import angular_scale, ray_of
 from .polar import outline, planes, polar_thumbnails
 

@@ -9,7 +9,7 @@ from gaussian_renderer.pose_problems import PoseProblems
 from gaussian_renderer.variants import Variants
 
 from .appearance import expected_constants
-from .lm import Descent, levenberg_marquardt_together
+from .levenberg_marquardt import Descent, levenberg_marquardt_together
 from .problem import LOW, Candidate, Problem
 from .pyramid import thinned_logits
 from .stages import Request

@@ -1,7 +1,7 @@
 """What the object is: captures, cameras, Gaussians, growth, files."""
 
-from .cameras import Camera
-from .captures import Capture, PointCloud, Query, View, split_holdout, subset_views
+from .camera import Camera
+from .capture import Capture, PointCloud, Query, View, split_holdout, subset_views
 from .errors import InputError
 from .files import atomic_write, damage_named, folder_lock, read_json, write_json
 from .gaussians import Gaussians
@@ -16,9 +16,9 @@ from .images import (
     read_mask,
     silhouette,
 )
+from .initialise import initial_gaussians, point_colours, random_points, scene_extent
 from .ply import load_ply, save_ply
 from .readers import read_capture, read_queries, true_poses
-from .start import initial_gaussians, point_colours, random_points, scene_extent
 from .world import World, common_point, parallel_cameras
 
 __all__ = [

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .cameras import Camera
+from .camera import Camera
 from .errors import InputError
 from .world import common_point, parallel_cameras
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cameras import Camera
+from .camera import Camera
 from .errors import InputError
 
 _ORDINARY = (1.0, 40.0)  # units from the cameras to the object: left as they are

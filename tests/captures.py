@@ -83,7 +83,7 @@ def ball_image(pose: Tensor, size: int = SIZE, alpha: bool = False) -> Image.Ima
 
 
 def painted_ball(pose: Tensor, size: int) -> Image.Image:
-    """The ball on white, its colours smooth functions of the place: it looks different everywhere."""
+    """The ball on white in colours that vary with the place: no two of its sides look alike."""
     camera = camera_at(pose, size)
     steps = (torch.arange(size, dtype=torch.float64) + 0.5 - size / 2) / camera.fx
     y, x = torch.meshgrid(steps, steps, indexing="ij")

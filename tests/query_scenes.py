@@ -5,9 +5,9 @@ from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 from torch import Tensor
 
 from anomaly import GapLevel, Standardisation
+from anomaly.learn_normal_model import build_memory, learn_place
+from anomaly.normal_model import Normality
 from gaussian_renderer.object_renderer import ObjectRenderer
-from pipeline.learn_normality import build_memory, learn_place
-from pipeline.normality import Normality
 
 SMALL = 32  # pixels a side of the pictures that are compared
 VIEWS = orbit(12)

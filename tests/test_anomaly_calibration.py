@@ -15,9 +15,9 @@ from anomaly import (
     fit_standardisation,
     outer,
 )
-from anomaly.calibration import Calibration
-from anomaly.mirror import FRAMES
-from anomaly.standardise import HeldOut, Standardisation
+from anomaly.mahalanobis import HeldOut, Standardisation
+from anomaly.specular import FRAMES
+from anomaly.threshold import Calibration
 
 
 def held_out(count, seed=0, sigma=0.3):

@@ -9,9 +9,9 @@ import torch
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from anomaly import anomaly_maps, image_scores, make_features, resize_maps
-from anomaly.classical import tolerant_residual
 from anomaly.colour import rgb_to_lab
 from anomaly.filters import gaussian_blur, neighbourhood_range
+from anomaly.residual import tolerant_residual
 
 
 def scene(seed=0, size=64, batch=2):

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from anomaly import MemorySettings, ResidualMemory
 from anomaly.angles import view_angles
-from anomaly.standardise import DIAGONAL
+from anomaly.mahalanobis import DIAGONAL
 
 ELEMENTS = 400
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from anomaly.mirror import COLUMNS, ROWS, MirrorStatistics, cells, centres, mirrored
+from anomaly.normal_model import Place
+from anomaly.normals import gaussian_normals
+from anomaly.specular import COLUMNS, ROWS, MirrorStatistics, cells, centres, mirrored
 from gaussian_renderer.object_renderer import ObjectRenderer
-from pipeline.normality import Place
-from pipeline.normals import gaussian_normals
 from scene import Camera, Gaussians
 
 

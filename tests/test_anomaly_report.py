@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly import Report, ReportImage, encode_jpeg, find_regions, overlay, report_html
-from anomaly.charts import roc_chart, score_histogram
+from anomaly import find_regions
+from report import Report, ReportImage, encode_jpeg, overlay, report_html
+from report.charts import roc_chart, score_histogram
 
 
 class Outline(HTMLParser):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomaly import GapLevel, ResidualMemory, fit_gap_level, level_out
-from pose_estimation.se3 import twist_exp
+from scene.se3 import twist_exp
 
 
 def scores_at(gaps, growth, seed=0, spread=0.1):

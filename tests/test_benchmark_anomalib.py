@@ -14,11 +14,11 @@ import torch
 from benchmark_workers import TINY
 from captures import write_mad
 
-from grid.anomalib_peers import run_anomalib
-from grid.jobs import PEERS, Job
-from grid.records import load_records
-from grid.tables import table_1, table_2
-from grid.work import Worker
+from benchmarks.paper.anomalib_peers import run_anomalib
+from benchmarks.paper.jobs import PEERS, Job
+from benchmarks.paper.records import load_records
+from benchmarks.paper.tables import table_1, table_2
+from benchmarks.paper.work import Worker
 from scene import InputError, read_image
 
 

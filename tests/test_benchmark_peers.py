@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from grid.peer_features import ClassicalPatches, NetworkPatches
-from grid.peers import FITS, Judge, coreset
+from benchmarks.paper.peer_features import ClassicalPatches, NetworkPatches
+from benchmarks.paper.peers import FITS, Judge, coreset
 
 CHANNELS, SIDE = 6, 5
 

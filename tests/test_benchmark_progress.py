@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from grid import progress as module
-from grid.jobs import Job
-from grid.progress import Progress, stage
-from grid.screen import Screen
-from grid.work import Outcome
+from benchmarks.paper import progress as module
+from benchmarks.paper.jobs import Job
+from benchmarks.paper.progress import Progress, stage
+from benchmarks.paper.screen import Screen
+from benchmarks.paper.work import Outcome
 
 
 class Terminal(io.StringIO):

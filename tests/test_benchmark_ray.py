@@ -10,9 +10,9 @@ from benchmark_workers import TINY, KilledOnce
 from captures import write_mad
 from test_benchmark_run import image_scores
 
-from grid.jobs import Job, Variant, results_path
-from grid.on_ray import run_on_ray
-from grid.work import Worker
+from benchmarks.paper.jobs import Job, Variant, results_path
+from benchmarks.paper.on_ray import run_on_ray
+from benchmarks.paper.work import Worker
 from scene import InputError, read_json
 
 TESTS = Path(__file__).parent

@@ -15,10 +15,10 @@ from benchmark_workers import TINY, AlwaysDies, KilledOnce
 from captures import write_blender, write_mad
 
 from benchmark import Benchmark, BenchmarkConfig, benchmark
-from grid import local
-from grid.jobs import Job, Variant, results_path
-from grid.local import run_locally
-from grid.work import Outcome, Worker
+from benchmarks.paper import local
+from benchmarks.paper.jobs import Job, Variant, results_path
+from benchmarks.paper.local import run_locally
+from benchmarks.paper.work import Outcome, Worker
 from pipeline.model_folder import ModelFolder
 from scene import InputError, read_json
 

@@ -9,10 +9,10 @@ from benchmark_workers import TINY, AlwaysDies, KilledOnce
 from captures import write_mad
 from test_benchmark_run import image_scores
 
-from grid import on_slurm
-from grid.jobs import Job, Variant
-from grid.on_slurm import run_on_slurm
-from grid.work import Outcome, Worker
+from benchmarks.paper import on_slurm
+from benchmarks.paper.jobs import Job, Variant
+from benchmarks.paper.on_slurm import run_on_slurm
+from benchmarks.paper.work import Outcome, Worker
 from scene import InputError
 
 TESTS = Path(__file__).parent

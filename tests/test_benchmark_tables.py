@@ -11,14 +11,23 @@ import pytest
 from benchmark_workers import TINY
 from captures import write_blender, write_mad
 
-from grid import paper
-from grid.folder import claim_folder
-from grid.further_tables import draw_figure_3, figure_3, hours, table_4
-from grid.jobs import Axes, Job, find_sources, plan
-from grid.poses import summarise
-from grid.records import Record, mean_over_classes, score_of
-from grid.table import Column, Spread, Table, as_json, comma_separated, latex, markdown, spread
-from grid.tables import provenance_notes, table_1, table_2, table_3, table_5
+from benchmarks.paper import paper
+from benchmarks.paper.folder import claim_folder
+from benchmarks.paper.further_tables import draw_figure_3, figure_3, hours, table_4
+from benchmarks.paper.jobs import Axes, Job, find_sources, plan
+from benchmarks.paper.poses import summarise
+from benchmarks.paper.records import Record, mean_over_classes, score_of
+from benchmarks.paper.table import (
+    Column,
+    Spread,
+    Table,
+    as_json,
+    comma_separated,
+    latex,
+    markdown,
+    spread,
+)
+from benchmarks.paper.tables import provenance_notes, table_1, table_2, table_3, table_5
 from scene import InputError
 
 METHOD = "splatpose-default"

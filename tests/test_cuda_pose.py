@@ -6,7 +6,7 @@ from cuda_scene import CAMERA, cloud, view_at
 from torch import Tensor
 
 from gaussian_renderer import cuda_pose, normal_equations, reference
-from pose_estimation.lm import levenberg_marquardt
+from pose_estimation.levenberg_marquardt import levenberg_marquardt
 from scene import Gaussians
 
 BACKGROUND = torch.tensor([0.9, 0.8, 1.0], dtype=torch.float64)

@@ -12,10 +12,10 @@ from query_scenes import SMALL, VIEWS, normality_of_the_object, queries_to_compa
 from torch import Tensor
 
 from anomaly import make_features
+from anomaly.normal_model import Normality
+from anomaly.scoring import CalibratedScorer, RawScorer, Scored, Scorer
 from gaussian_renderer.object_renderer import ObjectRenderer
 from pipeline.inspector import Inspection, Inspector
-from pipeline.normality import Normality
-from pipeline.scoring import CalibratedScorer, RawScorer, Scored, Scorer
 from pipeline.transfer import to_host
 from pose_estimation import (
     Gallery,

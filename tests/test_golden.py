@@ -10,8 +10,8 @@ from captures import frame, orbit, painted_ball, save_image, write_transforms
 from PIL import Image, ImageDraw
 from small_training import small
 
+from anomaly import scoring
 from detect import DetectConfig, detect
-from pipeline import scoring
 from train import TrainConfig, train
 
 DATA = Path(__file__).parent.parent / "data" / "brick_dog"

@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("scene", "gaussian_renderer", "pose_estimation", "anomaly", "pipeline")
+PACKAGES = ("scene", "gaussian_renderer", "pose_estimation", "anomaly", "pipeline", "report")
 ALLOWED = {
     "scene": {"scene"},
     "gaussian_renderer": {"scene", "gaussian_renderer"},
     "pose_estimation": {"scene", "gaussian_renderer", "pose_estimation"},
-    "anomaly": {"anomaly"},
-    "pipeline": set(PACKAGES),
+    "anomaly": {"scene", "gaussian_renderer", "anomaly"},
+    "pipeline": set(PACKAGES) - {"report"},
+    "report": set(PACKAGES),
 }
 HEAVY = {"kornia", "efficientnet_pytorch", "matplotlib", "gsplat", "triton", "ray",
          "diff_gaussian_rasterization", "simple_knn"}  # fmt: skip
-ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "gpu_run.py", "start.py"}
+ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "gpu_run.py", "neighbours.py"}
 
 
 def imported(path: Path, top_level_only: bool = False) -> set[str]:
@@ -35,7 +36,9 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_run_one_way(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
-        ours = imported(path) & (set(PACKAGES) | {"train", "detect", "benchmark"})
+        ours = imported(path) & (
+            set(PACKAGES) | {"train", "detect", "calibrate", "benchmark", "benchmarks"}
+        )
         assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
 
 

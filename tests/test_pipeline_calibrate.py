@@ -13,8 +13,8 @@ from small_training import point_cloud, small
 
 from detect import DetectConfig, detect
 from pipeline.model_folder import ModelFolder
-from pose_estimation import camera_centres
 from scene import InputError, read_capture
+from scene.se3 import camera_centres
 from train import TrainConfig, train
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from anomaly import Standardisation
+from anomaly.light import in_known_light
+from anomaly.normal_model import Prediction, compare
 from benchmarks.painting import KINDS, DefectKind, paint
 from gaussian_renderer.batch import RenderingBatch
-from pipeline.light import in_known_light
-from pipeline.normality import Prediction, compare
 
 SIZE = 96
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from pose_estimation import align_poses, camera_centres, reprojection_shift, rotation_error
-from pose_estimation.se3 import twist_exp
+from pose_estimation import align_poses, reprojection_shift, rotation_error
 from scene import Camera
+from scene.se3 import camera_centres, twist_exp
 
 
 def poses(count=12, seed=0):

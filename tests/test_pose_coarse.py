@@ -19,9 +19,9 @@ from pose_estimation import (
 from pose_estimation.hypotheses import facing, keep_distinct
 from pose_estimation.matchers.classical import ClassicalMatcher
 from pose_estimation.polar import ANGLES, outline, polar_thumbnails
-from pose_estimation.se3 import twist_exp
 from pose_estimation.templates import fibonacci_sphere, look_at
 from scene import InputError
+from scene.se3 import twist_exp
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 
 from pose_estimation import Gallery, build_gallery, rotation_error, select_matcher
-from pose_estimation.matchers import loftr, weights, xfeat
-from scene import InputError
+from pose_estimation.matchers import loftr, xfeat
+from scene import InputError, weights
 
 SIZE = 64
 

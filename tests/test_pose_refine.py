@@ -20,10 +20,10 @@ from pose_estimation import (
 )
 from pose_estimation.adam import Adam, refine_screw, refine_twist
 from pose_estimation.appearance import corrected
-from pose_estimation.lm import levenberg_marquardt
+from pose_estimation.levenberg_marquardt import levenberg_marquardt
 from pose_estimation.pyramid import Level, level_of, thinned_logits
-from pose_estimation.se3 import twist_exp
 from scene import Gaussians, InputError
+from scene.se3 import twist_exp
 
 ORIGIN = torch.zeros(3, dtype=torch.float64)
 
@@ -60,7 +60,7 @@ class PointEquations:
 
 def point_equations(points: Tensor, true: Tensor):
     """Gauss-Newton for aligning 3D points: a stand-in for the renderer, with the same frames."""
-    from pose_estimation.se3 import hat
+    from scene.se3 import hat
 
     wanted = points @ true[:3, :3].T + true[:3, 3]
 

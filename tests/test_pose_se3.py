@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from pose_estimation.errors import camera_centres, rotation_error, translation_error
-from pose_estimation.se3 import (
+from pose_estimation.errors import rotation_error, translation_error
+from scene.se3 import (
     adjoint,
+    camera_centres,
     compose,
     hat,
     inverse,

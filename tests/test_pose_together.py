@@ -9,7 +9,7 @@ from pose_scenes import orbit
 from test_pose_refine import ORIGIN, PointEquations, disturbed, point_equations
 from torch import Tensor
 
-from pose_estimation.lm import levenberg_marquardt, levenberg_marquardt_together
+from pose_estimation.levenberg_marquardt import levenberg_marquardt, levenberg_marquardt_together
 
 
 def test_lock_step_takes_the_steps_of_each_run_alone() -> None:

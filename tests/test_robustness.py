@@ -7,9 +7,9 @@ import pytest
 from captures import write_blender, write_mad
 
 from benchmarks.disturbed import AS_IS, DISTURBANCES, in_other_light, with_noisy_poses
+from benchmarks.paper.table import markdown
 from benchmarks.robustness import RobustnessConfig, _flagged, measure_all
 from benchmarks.robustness_table import table
-from grid.table import markdown
 from scene import InputError, read_capture, read_image, read_json, read_queries, true_poses
 
 

@@ -8,10 +8,10 @@ from query_scenes import SMALL, normality_of_the_object, queries_to_compare
 from torch import Tensor
 
 import gaussian_renderer.triton as ours
+from anomaly.normal_model import Normality
+from anomaly.scoring import CalibratedScorer, Scored
 from gaussian_renderer import batch
 from gaussian_renderer.object_renderer import ObjectRenderer
-from pipeline.normality import Normality
-from pipeline.scoring import CalibratedScorer, Scored
 from pose_estimation import PoseSettings, look
 from pose_estimation.look import Look, Seen, look_together
 from pose_estimation.problem import LOW, Candidate, Problem

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from scene import Camera
+from scene.weights import LOFTR, load_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis
-from .weights import LOFTR, load_weights
 
 _STRIDE = 8  # of the coarse feature map, pixels
 _BATCH = 6  # pairs at a time

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from gaussian_renderer import render
 from scene import Camera, Gaussians
+from scene.se3 import inverse
+from scene.weights import XFEAT, load_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, keep_distinct
-from ..se3 import inverse
 from .classical import ClassicalMatcher
-from .weights import XFEAT, load_weights
 
 _KEYPOINTS = 1024  # per picture
 _SIMILARITY = 0.8  # cosine of two descriptors that may match

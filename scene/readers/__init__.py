@@ -4,8 +4,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from ..cameras import Camera
-from ..captures import Capture, CaptureFormat, PointCloud, View
+from ..camera import Camera
+from ..capture import Capture, CaptureFormat, PointCloud, View
 from ..errors import InputError
 from ..images import detect_background
 from ..world import World, world_for

@@ -6,7 +6,7 @@ are the queries, and their poses are read for scoring alone (`scene.true_poses`)
 
 from pathlib import Path
 
-from ..captures import View
+from ..capture import View
 from .posed import views_of
 from .transforms import read_frames
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..cameras import Camera
-from ..captures import PointCloud, View
+from ..camera import Camera
+from ..capture import PointCloud, View
 from ..errors import InputError
 from ..images import image_size
 from ..matrices import compose

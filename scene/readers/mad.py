@@ -9,7 +9,7 @@ RAD writes its names in lower case.
 import logging
 from pathlib import Path
 
-from ..captures import View
+from ..capture import View
 from .folders import folders_in, images_in
 from .posed import views_of
 from .transforms import read_frames

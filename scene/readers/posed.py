@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..captures import View
+from ..capture import View
 from ..errors import InputError
 from .transforms import Frame, find_images, frame_camera
 

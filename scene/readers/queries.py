@@ -6,7 +6,7 @@ The layouts differ little (MAD, MIP, RAD; Blender and COLMAP captures with a tes
 
 from pathlib import Path
 
-from ..captures import Query
+from ..capture import Query
 from ..errors import InputError
 from ..images import IMAGE_SUFFIXES
 from .folders import check_unique_names, folders_in, images_in, natural_key

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cameras import Camera
+from ..camera import Camera
 from ..errors import InputError
 from ..files import read_json
 from ..images import IMAGE_SUFFIXES, image_size

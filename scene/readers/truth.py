@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..captures import Capture
+from ..capture import Capture
 from .transforms import read_frames
 
 _POSE_FILES = {"mad": "test_poses.json", "blender": "transforms_test.json"}

@@ -29,6 +29,12 @@ def inverse(transform: Tensor) -> Tensor:
     return _homogeneous(rotation, translation)
 
 
+def camera_centres(world_to_camera: Tensor) -> Tensor:
+    """Positions of cameras in the world [..., 3] from world_to_camera [..., 4, 4]."""
+    rotation = world_to_camera[..., :3, :3]
+    return -(rotation.transpose(-1, -2) @ world_to_camera[..., :3, 3:])[..., 0]
+
+
 def hat(vector: Tensor) -> Tensor:
     """Skew-symmetric matrix [..., 3, 3] with hat(a) b = a x b."""
     x, y, z = vector.unbind(-1)

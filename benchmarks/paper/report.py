@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.paper.further_tables import draw_figure_3, figure_3, hours, table_4
+from benchmarks.paper.jobs import Job
+from benchmarks.paper.records import Record, load_records
+from benchmarks.paper.table import Table, markdown, write_table
+from benchmarks.paper.tables import table_1, table_2, table_3, table_5
 from scene import atomic_write, write_json
-
-from .further_tables import draw_figure_3, figure_3, hours, table_4
-from .jobs import Job
-from .records import Record, load_records
-from .table import Table, markdown, write_table
-from .tables import table_1, table_2, table_3, table_5
 
 
 def write_report(jobs: Sequence[Job], root: Path, steps: Sequence[int]) -> Path | None:

@@ -7,11 +7,10 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmarks.paper.jobs import Job
+from benchmarks.paper.local import TICK
+from benchmarks.paper.work import Outcome, Worker, code_path
 from scene import InputError
-
-from .jobs import Job
-from .local import TICK
-from .work import Outcome, Worker, code_path
 
 _LOOPBACK = ("127.", "localhost")
 # Ray listens on the loopback interface alone when this is 0. The name is from Windows and macOS,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.paper.jobs import Job, Settings, headline
 from gaussian_renderer.backends import choose_device
 from pipeline.inspector import Inspector
 from pipeline.model_folder import ModelFolder
@@ -23,8 +24,6 @@ from pose_estimation import (
     translation_error,
 )
 from scene import Camera, InputError, read_capture, true_poses
-
-from .jobs import Job, Settings, headline
 
 _FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02
 

@@ -2,7 +2,7 @@
 
 Anchored on the Gaussians: the residual memory of the train views (`anomaly.ResidualMemory`) and
 the second moments of what is left after its correction. Both are rendered at a query's pose. They
-are learnt after training (learn_normality.py).
+are learnt after training (learn_normal_model.py).
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,23 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly import (
-    Expectation,
-    GapLevel,
-    ResidualMemory,
-    Standardisation,
-    extend_beyond_silhouette,
-    fit_photometry,
-    outer,
-    signed_residual,
-)
-from anomaly.classical import ClassicalFeatures
-from anomaly.masked import masked_median, surely_none
-from anomaly.mirror import FRAMES, Frame, cells, mirrored
 from gaussian_renderer.object_renderer import ObjectRenderer
 from gaussian_renderer.spherical_harmonics import sh_colours
-from pose_estimation import camera_centres
 from scene import Camera
+from scene.se3 import camera_centres
+
+from .mahalanobis import Standardisation, extend_beyond_silhouette, outer
+from .masked import masked_median, surely_none
+from .photometric import fit_photometry
+from .residual import ClassicalFeatures, signed_residual
+from .residual_memory import Expectation, ResidualMemory
+from .specular import FRAMES, Frame, cells, mirrored
+from .view_distance import GapLevel
 
 _LEVELS = 127  # of an int8
 _OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
@@ -39,9 +34,9 @@ _EMPTY_ALPHA = 0.05  # where it covers less, the background is seen
 class Place:
     """How large residuals are at each Gaussian, and how that changes with what it mirrors."""
 
-    common: Tensor  # [N, 6] second moments of the corrected residual (anomaly.standardise)
+    common: Tensor  # [N, 6] second moments of the corrected residual (mahalanobis.py)
     normals: Tensor  # [N, 3] unit, zero where not known
-    tables: dict[Frame, Tensor]  # anomaly.mirror, lamps before the object and beside the camera
+    tables: dict[Frame, Tensor]  # specular.py, lamps before the object and beside the camera
 
     def moments(self, model: ObjectRenderer, camera: Camera, gloss: Frame) -> Tensor:
         """Second moments to expect from a camera, or from several places of one, [..., N, 6]."""

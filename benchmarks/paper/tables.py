@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-from pipeline.presets import TRAINING
-from train import TrainConfig
-
-from . import paper
-from .jobs import ANOMALIB
-from .records import (
+from benchmarks.paper import paper
+from benchmarks.paper.jobs import ANOMALIB
+from benchmarks.paper.records import (
     SCORES,
     Record,
     distinct,
@@ -16,7 +13,9 @@ from .records import (
     score_of,
     seconds_of,
 )
-from .table import Cell, Column, Table, spread
+from benchmarks.paper.table import Cell, Column, Table, spread
+from pipeline.presets import TRAINING
+from train import TrainConfig
 
 QUOTED = "Columns marked (paper) are quoted from the SplatPose paper (MAD-Sim), not measured here."
 _HEADINGS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}

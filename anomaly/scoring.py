@@ -4,11 +4,12 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from anomaly import Features, anomaly_maps
 from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera
 
-from .normality import Normality, compare, predict
+from .features import Features
+from .maps import anomaly_maps
+from .normal_model import Normality, compare, predict
 
 
 class Scored(NamedTuple):

@@ -13,15 +13,14 @@ from typing import Any, Literal
 
 import torch
 
+from benchmarks.paper.anomalib_peers import run_anomalib
+from benchmarks.paper.jobs import ANOMALIB, Job, Settings, Variant, results_path
+from benchmarks.paper.peers import run_peer
+from benchmarks.paper.poses import measure_poses
 from detect import DetectConfig, detect
 from pipeline.model_folder import CODE, ModelFolder, provenance
 from scene import InputError, read_json, write_json
 from train import TrainConfig, train
-
-from .anomalib_peers import run_anomalib
-from .jobs import ANOMALIB, Job, Settings, Variant, results_path
-from .peers import run_peer
-from .poses import measure_poses
 
 
 @dataclass(frozen=True)

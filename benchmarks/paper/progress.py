@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .jobs import Job
-from .screen import Screen
-from .work import Outcome, log_path
+from benchmarks.paper.jobs import Job
+from benchmarks.paper.screen import Screen
+from benchmarks.paper.work import Outcome, log_path
 
 _EVERY = 60.0  # seconds between two looks where nothing can be drawn over
 _STATES = ("to do", "running", "done", "failed", "elsewhere")

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from anomaly import make_features
-from anomaly.classical import perceptual
+from anomaly.residual import perceptual
 
 _CELL = 8  # pixels, classical: side of a cell
 _DIRECTIONS = 4  # classical: orientations of edges

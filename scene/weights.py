@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from scene import InputError
+from .errors import InputError
 
 
 @dataclass(frozen=True)

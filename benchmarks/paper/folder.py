@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paper.jobs import Settings
 from scene import InputError, read_json, write_json
-
-from .jobs import Settings
 
 # May change between two runs of one benchmark: none of them changes a figure over images.
 _FREE = ("threads", "keep_maps", "weights", "checkpoint_every")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .filters import gaussian_blur
 from .masked import masked_mean
-from .mirror import FRAMES, Frame
+from .specular import FRAMES, Frame
 
 NEAR_WEIGHTS = (0.0, 0.5, 1.0)
 CORRECTION_WEIGHTS = (0.0, 0.5, 1.0)

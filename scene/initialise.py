@@ -7,8 +7,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from .cameras import Camera
-from .captures import PointCloud
+from .camera import Camera
+from .capture import PointCloud
 from .gaussians import Gaussians
 from .neighbours import mean_squared_distances
 

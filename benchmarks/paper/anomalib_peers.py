@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly import resize_maps
+from benchmarks.paper.jobs import ANOMALIB, Job, Settings
+from benchmarks.paper.peers import read_picture, summarise
 from gaussian_renderer.backends import choose_device
 from scene import Camera, Capture, InputError, read_capture
 from scene import subset_views as draw_views
-
-from .jobs import ANOMALIB, Job, Settings
-from .peers import read_picture, summarise
 
 _EPOCHS = 100  # of models for which anomalib sets no number
 _BATCH = 16  # images; models that want single images say so to anomalib

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paper.jobs import Job
+from benchmarks.paper.local import TICK
+from benchmarks.paper.work import Outcome, Worker, code_path
 from scene import InputError
-
-from .jobs import Job
-from .local import TICK
-from .work import Outcome, Worker, code_path
 
 _MINUTES = 24 * 60  # what a job may take, unless the options name a time
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from anomaly import ResidualMemory, outer
-from anomaly.mirror import Frame, MirrorStatistics
-from anomaly.standardise import DIAGONAL
 from gaussian_renderer.object_renderer import ObjectRenderer
 from scene import Camera
 
-from .normality import Place, mirrored_directions
+from .mahalanobis import DIAGONAL, outer
+from .normal_model import Place, mirrored_directions
 from .normals import gaussian_normals
+from .residual_memory import ResidualMemory
+from .specular import Frame, MirrorStatistics
 
 _PRIOR_PIXELS = 4.0  # evidence with which a Gaussian's moments are drawn to the object's
 _HALF_WEIGHT = 0.5  # pixels at which a view counts as having half seen a Gaussian

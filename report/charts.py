@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .ranking import roc_curve
+from anomaly.ranking import roc_curve
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM, _TOP = 460, 260, 44, 26, 34, 30
 _BINS = 24

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paper.jobs import Job, headline, results_path
+from benchmarks.paper.table import Spread, spread
 from scene import read_json
-
-from .jobs import Job, headline, results_path
-from .table import Spread, spread
 
 SCORES = ("image_auroc", "pixel_auroc", "aupro")
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .cameras import Camera
+from .camera import Camera
 from .images import Colour
 from .world import World
 

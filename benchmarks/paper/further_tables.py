@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paper import paper
+from benchmarks.paper.jobs import Variant
+from benchmarks.paper.records import (
+    SCORES,
+    Record,
+    Value,
+    distinct,
+    mean_over_classes,
+    named,
+    score_of,
+)
+from benchmarks.paper.table import Cell, Column, Table, spread
+from benchmarks.paper.tables import QUOTED, provenance_notes
 from scene import atomic_write
-
-from . import paper
-from .jobs import Variant
-from .records import SCORES, Record, Value, distinct, mean_over_classes, named, score_of
-from .table import Cell, Column, Table, spread
-from .tables import QUOTED, provenance_notes
 
 _TEST_SPLIT = "test split"
 

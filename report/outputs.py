@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly import Report, ReportImage, encode_jpeg, overlay, report_html
+from pipeline.inspector import Inspection
+from pipeline.results import STAGES, Results
 from scene import Query, atomic_write, write_json
 
-from .inspector import Inspection
-from .results import STAGES, Results
+from .overlay import encode_jpeg, overlay
+from .page import Report, ReportImage, report_html
 
 _COLUMNS = ("path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok",
             "pose_loss", "rotation_error_deg", "translation_error", "map", "error")  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .charts import roc_chart, score_histogram
 from .overlay import encode_jpeg
-from .report_style import STYLE
+from .style import STYLE
 
 Value = str | float | int | bool | None
 _LEGEND = (

@@ -17,8 +17,8 @@ from multiprocessing.context import SpawnProcess
 
 from tqdm import tqdm
 
-from .jobs import Job
-from .work import Outcome, Worker
+from benchmarks.paper.jobs import Job
+from benchmarks.paper.work import Outcome, Worker
 
 TICK = 2.0  # seconds between two looks at what is going on
 _CONTEXT = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork

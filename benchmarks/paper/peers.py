@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 from anomaly import evaluate, resize_maps
 from anomaly.filters import gaussian_blur
+from benchmarks.paper.jobs import Job, Settings
+from benchmarks.paper.peer_features import PatchFeatures, patch_features
 from gaussian_renderer.backends import choose_device
 from scene import Camera, Capture, InputError, View, read_capture, read_image, read_mask
 from scene import subset_views as draw_views
-
-from .jobs import Job, Settings
-from .peer_features import PatchFeatures, patch_features
 
 _SIGMA = 4.0  # pixels, blur of the maps
 _CHANNELS = 100  # PaDiM keeps so many channels, drawn at random

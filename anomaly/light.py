@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from anomaly import fit_photometry
-from anomaly.masked import masked_median
 from gaussian_renderer.batch import RenderingBatch
+
+from .masked import masked_median
+from .photometric import fit_photometry
 
 _OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
 _SAME = 0.03  # of the background's colour: background, which a lamp does not reach
