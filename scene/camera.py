@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a picture was taken from, and through which lens.
+    """Where an image was taken from, and through which lens.
 
     Pixel (i, j) has its centre at (i + 0.5, j + 0.5), as in 3DGS, gsplat and COLMAP.
     """

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .camera import Camera
-from .images import Colour
 from .world import World
 
-CaptureFormat = Literal["mad", "blender", "colmap"]
+Colour = tuple[float, float, float]  # red, green, blue, 0..1
 
 
 class PointCloud(NamedTuple):
@@ -24,7 +23,7 @@ class PointCloud(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A posed, defect-free picture of the object."""
+    """A posed, defect-free image of the object."""
 
     name: str  # path inside the capture without its extension: "train/good/0"
     image_path: Path
@@ -33,7 +32,7 @@ class View:
 
 @dataclass(frozen=True)
 class Query:
-    """A picture to be judged. Its camera pose is unknown."""
+    """An image to be inspected. Its camera pose is unknown."""
 
     name: str  # "good/0", "Burrs/3"; the file's stem for loose images
     image_path: Path
@@ -48,7 +47,7 @@ class Capture:
 
     name: str
     root: Path
-    format: CaptureFormat
+    format: str  # an entry of scene.readers.FORMATS
     views: tuple[View, ...]
     queries: tuple[Query, ...]
     background: Colour | None  # None: no single colour stands behind the object

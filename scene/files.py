@@ -1,7 +1,6 @@
 """Files that are either there and whole, or not there: a killed run leaves no half file."""
 
 import errno
-import fcntl
 import json
 import os
 import zipfile
@@ -11,9 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from .errors import InputError
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a network or FUSE file system answers to a request that it has no notion of.
+_NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 _DAMAGE = (
     OSError, EOFError, ValueError, TypeError, AttributeError, IndexError,
     zipfile.BadZipFile, zlib.error,
@@ -38,7 +41,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             with file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -75,36 +78,33 @@ def damage_named(path: str | Path, remedy: str) -> Iterator[None]:
 def folder_lock(root: Path, option: str) -> Iterator[None]:
     """Holds a folder, which is made if need be, for one writer.
 
-    The system lets go when the process dies. `option` is how the user names another folder.
+    The system lets go when the process dies. Where the file system has no locks, a sentence says so
+    and the folder is used without. `option` is how the user names another folder.
 
     Raises:
         InputError: another process holds the folder, or it cannot be written.
     """
+    # A soft lock would be a mere file, which a killed process leaves behind: rather none.
+    lock = FileLock(root / ".lock", timeout=0, fallback_to_soft=False)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / ".lock", os.O_WRONLY | os.O_CREAT, 0o666)
-    except OSError as error:
+        lock.acquire()
+    except Timeout:
         raise InputError(
-            f"cannot write into '{root}' ({error.strerror}): choose another folder with {option} "
-            "or mend its permissions"
-        ) from error
-    try:
-        if not _claimed(handle):
+            f"another process is writing to '{root}': wait for it, or choose another folder "
+            f"with {option}"
+        ) from None
+    except (OSError, NotImplementedError) as error:  # the latter for ENOSYS
+        if isinstance(error, OSError) and error.errno not in _NOT_OFFERED:
             raise InputError(
-                f"another process is writing to '{root}': wait for it, or choose another folder "
-                f"with {option}"
-            )
+                f"cannot write into '{root}' ({error.strerror}): choose another folder with "
+                f"{option} or fix its permissions"
+            ) from error
+        print(f"warning: '{root}' cannot be locked there: let no second command write into it")
+    try:
         yield
     finally:
-        os.close(handle)
-
-
-def _claimed(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.release()
 
 
 def _open_for_writing(temporary: Path, mode: str) -> IO[Any]:
@@ -116,8 +116,17 @@ def _open_for_writing(temporary: Path, mode: str) -> IO[Any]:
             raise
         raise InputError(
             f"Cannot write into {temporary.parent} ({error.strerror}): "
-            "choose another output folder or mend its permissions."
+            "choose another output folder or fix its permissions."
         ) from error
+
+
+def _sync(handle: int) -> None:
+    """Waits until the content is on the disk, where the file system offers that."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -127,7 +136,7 @@ def _sync_folder(folder: Path) -> None:
     except OSError:  # Windows cannot open folders; the file's content is safe already
         return
     try:
-        os.fsync(handle)
+        _sync(handle)
     finally:
         os.close(handle)
 
@@ -152,11 +161,11 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"There is no file {path}: check the path.") from None
     except OSError as error:
         raise InputError(
-            f"Cannot read {path} ({error.strerror}): mend the file or its permissions."
+            f"Cannot read {path} ({error.strerror}): fix the file or its permissions."
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save it as JSON in UTF-8.") from error
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} is not valid JSON (line {error.lineno}: {error.msg}): mend or restore it."
+            f"{path} is not valid JSON (line {error.lineno}: {error.msg}): fix or restore it."
         ) from error

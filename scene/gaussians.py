@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+SH_CONSTANT = 0.28209479177387814  # Y_00 = 1 / (2 sqrt(pi)): colour = 0.5 + Y_00 * coefficient
+
 
 @dataclass
 class Gaussians:

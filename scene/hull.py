@@ -67,8 +67,8 @@ def visual_hull(
     for camera, outline in zip(cameras, silhouettes, strict=True):
         if outline.shape != (camera.height, camera.width):
             raise ValueError(f"a silhouette is {tuple(outline.shape)}, not of its camera's size")
-    evidence = _Evidence(cameras, silhouettes, tolerated)
-    low, high = _locate(evidence, *_common_volume(cameras))
+    votes = _Votes(cameras, silhouettes, tolerated)
+    low, high = _locate(votes, *_common_volume(cameras))
     voxel = float((high - low).max()) / resolution
     coarse = voxel * 2 ** (_LEVELS - 1)
     shape = ((high - low) / coarse).ceil().long().clamp(min=1)
@@ -76,7 +76,7 @@ def visual_hull(
     cells = torch.cartesian_prod(*(torch.arange(int(n)) for n in shape))  # [C, 3]
     for level in reversed(range(_LEVELS)):
         size = voxel * 2**level
-        allowed, settled = evidence.judge(low + (cells + 0.5) * size, size, whole=level > 0)
+        allowed, settled = votes.count(low + (cells + 0.5) * size, size, whole=level > 0)
         _fill(occupied, cells[allowed & settled], 2**level)
         cells = (2 * cells[allowed & ~settled][:, None] + _OCTANTS).reshape(-1, 3)
     if not occupied.any():
@@ -95,7 +95,7 @@ def outside_hull(hull: VisualHull, points: Tensor, margin: int = 2) -> Tensor:
     return ~(in_grid & near[x, y, z]).to(points.device)
 
 
-class _Evidence:
+class _Votes:
     """Silhouettes as distance look-ups, and the vote over them."""
 
     def __init__(
@@ -107,8 +107,8 @@ class _Evidence:
         self.order = [int(view) for view in far_apart]
         self.distances = [torch.from_numpy(_distances(s.cpu().numpy())) for s in silhouettes]
 
-    def judge(self, centres: Tensor, size: float, whole: bool) -> tuple[Tensor, Tensor]:
-        """(may belong to the object, needs no finer look) for every voxel, [C] bool each.
+    def count(self, centres: Tensor, size: float, whole: bool) -> tuple[Tensor, Tensor]:
+        """(may belong to the object, needs no finer voxels) for every voxel, [C] bool each.
 
         With `whole`, a voxel counts as missed only when its bounding sphere misses the silhouette,
         and is settled when nearly all views have that sphere within it; otherwise its centre
@@ -120,7 +120,7 @@ class _Evidence:
         places = centres.float()
         seen, missed, cut = (torch.zeros_like(rows) for _ in range(3))
         for turn, view in enumerate(self.order):
-            in_frame, is_missed, is_cut = self._look(view, places, radius)
+            in_frame, is_missed, is_cut = self._vote(view, places, radius)
             seen += in_frame
             missed += is_missed
             cut += is_cut
@@ -134,7 +134,7 @@ class _Evidence:
         settled[rows] = (cut <= self.tolerated * seen) if whole else True
         return allowed, settled
 
-    def _look(self, view: int, places: Tensor, radius: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _vote(self, view: int, places: Tensor, radius: float) -> tuple[Tensor, Tensor, Tensor]:
         """(in the frame, there but off the silhouette, there but not within it), [C] bool each."""
         camera, distances = self.cameras[view], self.distances[view]
         column, row, depth = camera.project(places)
@@ -185,7 +185,7 @@ def _common_volume(cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
     return point - half, point + half
 
 
-def _locate(evidence: _Evidence, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _locate(votes: _Votes, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Shrinks a box to what the silhouettes allow; again while it shrinks by much."""
     for _ in range(4):
         longest = float((high - low).max())
@@ -193,7 +193,7 @@ def _locate(evidence: _Evidence, low: Tensor, high: Tensor) -> tuple[Tensor, Ten
         shape = ((high - low) / size).round().long().clamp(min=1)
         cells = torch.cartesian_prod(*(torch.arange(int(n)) for n in shape))
         centres = low + (cells + 0.5) * size
-        kept = centres[evidence.judge(centres, size, whole=True)[0]]
+        kept = centres[votes.count(centres, size, whole=True)[0]]
         if not len(kept):
             raise _nothing_left()
         low, high = kept.amin(0) - 0.5 * size, kept.amax(0) + 0.5 * size

@@ -1,6 +1,7 @@
-"""Pictures from files: colours, foregrounds, masks, and what differs from a plain background."""
+"""Images from files, and where the object is in them: colours, silhouettes, masks, background."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from .capture import Capture, Colour, View
 from .errors import InputError
 
-Colour = tuple[float, float, float]
+BLACK: Colour = (0.0, 0.0, 0.0)
 WHITE: Colour = (1.0, 1.0, 1.0)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -22,6 +24,46 @@ _MAJORITY = 0.6  # of the border pixels, that must be so near
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 _DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises, depending on the decoder
 _UNSUPPORTED_MODES = ("I", "F")  # no stated range, so no honest conversion to 0..1
+
+
+@dataclass(frozen=True)
+class TrainImages:
+    """The images of some views, each decoded once and kept as bytes: a quarter of the floats."""
+
+    colours: list[Tensor]  # uint8 [3, H, W] each
+    silhouettes: list[Tensor] | None  # bool [H, W] each; None without a plain background
+
+    def floats(self, device: torch.device | str = "cpu") -> list[Tensor]:
+        """The colours as the renderer compares them, float32 [3, H, W] in 0..1 each."""
+        return [colours.to(device).float().div_(255) for colours in self.colours]
+
+
+def read_train_images(capture: Capture, views: Sequence[View]) -> TrainImages:
+    """Decodes the images of the views, at the size of their cameras.
+
+    Transparent ones are composited on the capture's background, black where it has none. The
+    silhouette is the alpha channel above one half where there is one, else `silhouette` of the
+    bytes.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    behind = capture.background or BLACK
+    colours, silhouettes = [], []
+    for view in views:
+        size = (view.camera.width, view.camera.height)
+        channels = _load(view.image_path)
+        opaque = len(channels) == 3 or channels[3].min() == 1.0
+        alpha = None if opaque else _resample(channels[3:], size, view.image_path)[0]
+        image = torch.from_numpy(_resample(_composited(channels, behind), size, view.image_path))
+        colours.append(image.mul_(255).round_().to(torch.uint8))
+        if capture.background is None:
+            continue
+        if alpha is None:
+            silhouettes.append(silhouette(colours[-1].float().div_(255), capture.background))
+        else:
+            silhouettes.append(torch.from_numpy(alpha > 0.5))
+    return TrainImages(colours, None if capture.background is None else silhouettes)
 
 
 def read_image(
@@ -38,27 +80,7 @@ def read_image(
         InputError: the file is missing, unreadable, truncated, of an unsupported kind, or of
             another aspect ratio than `size`.
     """
-    channels = _load(Path(path))
-    colours = channels[:3]
-    if len(channels) == 4:
-        alpha = channels[3]
-        for channel, behind in zip(colours, background, strict=True):
-            channel -= behind
-            channel *= alpha
-            channel += behind
-    return torch.from_numpy(_resample(colours, size, Path(path)))
-
-
-def read_foreground(path: str | Path, size: tuple[int, int] | None = None) -> Tensor | None:
-    """The alpha channel, [H, W] float32 in 0..1, or None when the image is opaque.
-
-    Raises:
-        InputError: as `read_image`.
-    """
-    channels = _load(Path(path))
-    if len(channels) == 3 or channels[3].min() == 1.0:
-        return None
-    return torch.from_numpy(_resample(channels[3:], size, Path(path))[0])
+    return torch.from_numpy(_resample(_composited(_load(Path(path)), background), size, Path(path)))
 
 
 def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
@@ -83,16 +105,20 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def silhouette(
     image: Tensor,  # [..., 3, H, W]
-    background: Colour,
+    background: Colour | Tensor,  # [3]
+    keep_specks: bool = False,
 ) -> Tensor:
     """What differs from the background by more than 8/255 in any channel, [..., H, W] bool.
 
-    Specks are left out: pixels with fewer than two such neighbours among eight. Sensor noise makes
-    them all over the picture, and their extent would be taken for that of the object.
+    Specks are left out unless they are to be kept: pixels with fewer than two such neighbours among
+    eight. Sensor noise makes them all over the image, and their extent would be taken for that of
+    the object.
     """
-    plain = torch.tensor(background, dtype=image.dtype).view(3, 1, 1)
+    plain = torch.as_tensor(background, dtype=image.dtype).view(3, 1, 1)
     plain = plain.to(image.device, non_blocking=True)
     differs = ((image - plain).abs() > _SAME_COLOUR).any(dim=-3)
+    if keep_specks:
+        return differs
     planes = differs.float().reshape(-1, *differs.shape[-2:])
     share = torch.nn.functional.avg_pool2d(planes, 3, stride=1, padding=1)
     return differs & (share.reshape(differs.shape) > 2.5 / 9.0)
@@ -157,6 +183,17 @@ def _load(path: Path) -> NDArray[np.float32]:
     channels = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
     channels /= highest
     return channels
+
+
+def _composited(channels: NDArray[np.float32], background: Colour) -> NDArray[np.float32]:
+    """The three colours of [3 or 4, H, W], in place, on the background where there is alpha."""
+    colours = channels[:3]
+    if len(channels) == 4:
+        for channel, behind in zip(colours, background, strict=True):
+            channel -= behind
+            channel *= channels[3]
+            channel += behind
+    return colours
 
 
 def _resample(

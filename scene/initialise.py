@@ -1,20 +1,65 @@
 """The first Gaussians: points, their colours, and the sizes and opacities that 3DGS starts from."""
 
+import importlib
+import importlib.util
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .camera import Camera
-from .capture import PointCloud
-from .gaussians import Gaussians
-from .neighbours import mean_squared_distances
+from .capture import Capture, PointCloud
+from .gaussians import SH_CONSTANT, Gaussians
+from .hull import VisualHull, visual_hull
+from .images import TrainImages
+from .world import common_point, parallel_cameras
 
-SH_CONSTANT = 0.28209479177387814  # Y_00 = 1 / (2 sqrt(pi)): colour = 0.5 + Y_00 * coefficient
+_NEIGHBOURS = 3  # as in 3DGS; fixed in simple-knn
 _SMALLEST_SQUARED_DISTANCE = 1e-7  # as in 3DGS, for points that coincide
 _SAME_SURFACE = 2.0  # a point this many spacings behind the nearest one still counts as in front
+
+
+def starting_hull(
+    capture: Capture, cameras: Sequence[Camera], images: TrainImages
+) -> VisualHull | None:
+    """The visual hull; None without a plain background.
+
+    None as well where nothing says where the object is but the capture's own points.
+
+    Raises:
+        InputError: as `visual_hull`.
+    """
+    if images.silhouettes is None:
+        return None
+    if capture.points is not None and common_point(cameras) is None:
+        return None
+    return visual_hull(cameras, images.silhouettes)
+
+
+def starting_points(
+    capture: Capture,
+    cameras: Sequence[Camera],
+    images: TrainImages,
+    hull: VisualHull | None,
+    cap: int | None = None,  # on the Gaussians
+    random_count: int = 100_000,
+    seed: int = 0,
+) -> PointCloud:
+    """Points of the hull, else the capture's own (COLMAP), else random ones as in 3DGS.
+
+    Raises:
+        InputError: random points are needed, and the cameras look in parallel.
+    """
+    if hull is not None:
+        points = _thinned(hull.surface_points(), cap, seed)
+        return PointCloud(points, point_colours(points, cameras, images.colours))
+    if capture.points is not None:
+        return capture.points
+    centre, half_size = _common_cube(cameras)
+    return random_points(random_count, half_size, seed, centre)
 
 
 def scene_extent(cameras: Sequence[Camera]) -> float:
@@ -66,7 +111,7 @@ def initial_gaussians(
 def point_colours(
     points: Tensor,  # [N, 3], a surface
     cameras: Sequence[Camera],
-    images: Sequence[Tensor],  # [3, H, W] each
+    images: Sequence[Tensor],  # uint8 [3, H, W] each
 ) -> Tensor:
     """The mean colour of every point over the views that see it unoccluded, [N, 3] in 0..1.
 
@@ -89,7 +134,7 @@ def point_colours(
         column, row, depth = column[index], row[index], depth[index]
         front = _in_front(column, row, depth, camera, spacing)
         index, pixel = index[front], (row.long() * camera.width + column.long())[front]
-        total[index] += image.reshape(3, -1)[:, pixel.to(image.device)].T.cpu()
+        total[index] += image.reshape(3, -1)[:, pixel].T.float().div_(255)
         count[index] += 1
     seen = count > 0
     colours = total / count.clamp(min=1)[:, None]
@@ -99,6 +144,52 @@ def point_colours(
         _, nearest = cKDTree(points[seen].numpy()).query(points[~seen].numpy())
         colours[~seen] = colours[seen][torch.from_numpy(nearest)]
     return colours
+
+
+def mean_squared_distances(
+    points: Tensor,  # [N, 3], N >= 2
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Mean squared distance of every point to its three nearest neighbours, [N] float32 on the CPU.
+
+    On a GPU simple-knn (submodules/simple-knn) does it where it is installed, else scipy; they
+    agree to float32 rounding.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu and len(points) > _NEIGHBOURS and importlib.util.find_spec("simple_knn") is not None:
+        return by_simple_knn(points.detach().float().to(device)).cpu()
+    where = points.detach().to("cpu", torch.float64).numpy()
+    wanted = np.arange(2, min(_NEIGHBOURS + 1, len(where)) + 1)  # the first is the point itself
+    distances, _ = cKDTree(where).query(where, k=wanted)
+    return torch.from_numpy(distances).square().mean(dim=1).float()
+
+
+def by_simple_knn(points: Tensor) -> Tensor:  # [N, 3] float32, N > 3, on the GPU
+    """The same by simple-knn, [N] on the GPU."""
+    extension = importlib.import_module("simple_knn._C")
+    squared: Tensor = extension.distCUDA2(points.contiguous())
+    return squared
+
+
+def _thinned(points: Tensor, cap: int | None, seed: int) -> Tensor:
+    """At most half as many points as the cap allows Gaussians, so that growth has room."""
+    if cap is None or len(points) <= cap // 2:
+        return points
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
+    return points[order[: max(2, cap // 2)].sort().values]
+
+
+def _common_cube(cameras: Sequence[Camera]) -> tuple[list[float], float]:
+    """Centre and half size of the cube that the random start fills.
+
+    3DGS takes [-1.3, 1.3]^3 for cameras about 4 units away. The same share of the mean distance is
+    taken about the point nearest to all optical axes, so that other units and origins work too.
+    """
+    centre = common_point(cameras)
+    if centre is None:
+        raise parallel_cameras()
+    distance = torch.stack([(camera.centre - centre).norm() for camera in cameras]).mean()
+    return centre.tolist(), 1.3 / 4.0 * float(distance)
 
 
 def _in_front(column: Tensor, row: Tensor, depth: Tensor, camera: Camera, spacing: float) -> Tensor:

@@ -95,7 +95,7 @@ def _vertices(path: Path) -> NDArray[np.void]:
     except FileNotFoundError:
         raise InputError(f"There is no file {path}: check the path of the model.") from None
     except OSError as error:
-        raise InputError(f"Cannot read {path} ({error.strerror}): mend its permissions.") from error
+        raise InputError(f"Cannot read {path} ({error.strerror}): fix its permissions.") from error
     except (PlyParseError, UnicodeDecodeError, ValueError) as error:
         raise InputError(
             f"{path} is truncated or not a PLY file ({error}): restore it or train the model again."

@@ -1,25 +1,17 @@
-"""Rigid motions: the exponential map of SE(3) and its inverse, with gradients where they are used.
+"""Rigid motions: the exponential map of SE(3), with gradients, and rotations as quaternions.
 
 A twist is xi = (omega, v): rotation vector first, radians, then the linear part in world units.
 Formulas are those of Lynch and Park, Modern Robotics, chapter 3; every quotient that is 0/0 at a
 zero angle is evaluated by its power series there, so values and gradients stay finite.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
 _SERIES_BELOW = 0.5  # squared angle under which the power series are used, rad^2
 _TERMS = 9  # of each series: below the float64 rounding at _SERIES_BELOW
-# Coefficients of (1 - (t/2) cot(t/2)) / t^2 in powers of t^2: abs(B_2n) / (2n)!
-_INVERSE_SERIES = (
-    1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000, 1 / 74724249600,
-    3617 / 10670622842880000, 43867 / 5109094217170944000, 174611 / 802857662698291200000,
-)  # fmt: skip
-
-
-def compose(first: Tensor, second: Tensor) -> Tensor:
-    """`first` after `second`: a_from_b composed with b_from_c is a_from_c; [..., 4, 4]."""
-    return first @ second
 
 
 def inverse(transform: Tensor) -> Tensor:
@@ -78,16 +70,6 @@ def screw_exp(omega: Tensor, v: Tensor, theta: Tensor) -> Tensor:
     return twist_exp(torch.cat([omega / length * theta, v * theta], dim=-1))
 
 
-def twist_log(transform: Tensor) -> Tensor:
-    """Twists (omega, v) [..., 6] of rigid transforms [..., 4, 4], with an angle of at most pi."""
-    omega = _rotation_log(transform[..., :3, :3])
-    skew = hat(omega)
-    d = _inverse_coefficient((omega * omega).sum(-1))[..., None, None]
-    eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
-    v = (eye - 0.5 * skew + d * (skew @ skew)) @ transform[..., :3, 3:]
-    return torch.cat([omega, v[..., 0]], dim=-1)
-
-
 def quaternion(rotation: Tensor) -> Tensor:
     """Unit quaternions wxyz [..., 4] with w >= 0 of rotation matrices [..., 3, 3].
 
@@ -111,49 +93,32 @@ def quaternion(rotation: Tensor) -> Tensor:
     return torch.where(unit[..., :1] < 0, -unit, unit)
 
 
-def _rotation_log(rotation: Tensor) -> Tensor:
-    """Rotation vectors [..., 3] of rotation matrices [..., 3, 3]."""
-    w, xyz = quaternion(rotation).split([1, 3], dim=-1)
-    square = (xyz * xyz).sum(-1, keepdim=True)
-    small = square < 1e-6
-    sine = torch.where(small, torch.ones_like(square), square).sqrt()
-    ratio = square / (w * w).clamp_min(0.5)  # tan^2 of half the angle; used where it is small
-    series = 2 / w.clamp_min(0.5) * (1 - ratio / 3 + ratio * ratio / 5)
-    return xyz * torch.where(small, series, 2 * torch.atan2(sine, w) / sine)
-
-
-def _exp_coefficients(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _exp_coefficients(square: Tensor) -> tuple[Tensor, ...]:
     """sin(t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 as functions of t^2."""
     small = square < _SERIES_BELOW
     safe = torch.where(small, torch.ones_like(square), square)
     t = safe.sqrt()
     near = torch.where(small, square, torch.zeros_like(square))
-    exact = (t.sin() / t, (1 - t.cos()) / safe, (t - t.sin()) / (safe * t))
-    a, b, c = (
-        torch.where(small, _alternating(near, first), value) for first, value in enumerate(exact)
-    )
-    return a, b, c
+    exact = torch.stack((t.sin() / t, (1 - t.cos()) / safe, (t - t.sin()) / (safe * t)))
+    return torch.where(small, _alternating(near), exact).unbind()
 
 
-def _alternating(square: Tensor, first: int) -> Tensor:
-    """sum over n of (-t^2)^n / (2n + 1 + first)! by Horner's rule."""
-    total = torch.ones_like(square)
-    for n in range(_TERMS, 0, -1):
-        k = 2 * n + 1 + first
-        total = torch.rsub(square / (k * (k - 1)) * total, 1)  # half the overhead of "1 -"
-    return total / (1, 1, 2, 6)[first + 1]
+def _alternating(square: Tensor) -> Tensor:
+    """sum over n of (-t^2)^n / (2n + m)! for m = 1, 2, 3 by Horner's rule, [3, ...]."""
+    divisors, last = _divisors(square.dtype, square.device)
+    shape = (3, *(1,) * square.dim())
+    total = torch.ones(3, *square.shape, dtype=square.dtype, device=square.device)
+    for divisor in divisors.unbind():
+        total = torch.rsub(square / divisor.reshape(shape) * total, 1)  # half the cost of "1 -"
+    return total / last.reshape(shape)
 
 
-def _inverse_coefficient(square: Tensor) -> Tensor:
-    """(1 - (t/2) cot(t/2)) / t^2 as a function of t^2."""
-    small = square < _SERIES_BELOW
-    safe = torch.where(small, torch.ones_like(square), square)
-    half = 0.5 * safe.sqrt()
-    near = torch.where(small, square, torch.zeros_like(square))
-    series = torch.zeros_like(square)
-    for coefficient in reversed(_INVERSE_SERIES):
-        series = coefficient + near * series
-    return torch.where(small, series, (1 - half * half.cos() / half.sin()) / safe)
+@functools.cache
+def _divisors(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What each step of the three series divides by, [_TERMS, 3], and the last one, [3]."""
+    steps = [[(2 * n + m) * (2 * n + m - 1) for m in (1, 2, 3)] for n in range(_TERMS, 0, -1)]
+    last = torch.tensor([1, 2, 6], dtype=dtype, device=device)
+    return torch.tensor(steps, dtype=dtype, device=device), last
 
 
 def _homogeneous(rotation: Tensor, translation: Tensor) -> Tensor:

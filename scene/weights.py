@@ -1,4 +1,4 @@
-"""Where pre-trained weights come from: a folder, or the cache that the libraries download into."""
+"""Pre-trained weights: from a folder, or the cache that the libraries download into."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ class WeightFile:
     name: str
     address: str
     also: tuple[str, ...] = ()  # other names under which a folder may hold it
+    sha256: str = ""  # its first digits, where they are published: a download is held against them
 
     def fit(self, model: torch.nn.Module, state: dict[str, Any], optional: str = "/") -> None:
         """Loads `state` into `model`; only keys that begin with `optional` may be absent.
@@ -47,11 +48,25 @@ XFEAT = WeightFile(
     "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",
     ("xfeat_kornia.pt",),  # the same, stored from kornia's module
 )
+EFFICIENTNET = WeightFile(
+    "EfficientNet-b4",
+    "efficientnet-b4-6ed6700e.pth",  # PyTorch writes the hash into the name
+    "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0/"
+    "efficientnet-b4-6ed6700e.pth",
+    sha256="6ed6700e",
+)
 
 
 def cache_folder() -> Path:
     """The folder into which PyTorch and kornia download."""
     return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def find_weights(file: WeightFile, folder: Path | None) -> Path | None:
+    """Where the file lies: in `folder`, else in the cache; None when it is in neither."""
+    places = [cache_folder()] if folder is None else [folder, cache_folder()]
+    named = [place / name for place in places for name in (file.name, *file.also)]
+    return next((path for path in named if path.is_file()), None)
 
 
 def load_weights(file: WeightFile, folder: Path | None) -> dict[str, Any]:
@@ -60,11 +75,7 @@ def load_weights(file: WeightFile, folder: Path | None) -> dict[str, Any]:
     Raises InputError naming file, address and folder when it can be had from none of them, or when
     it is damaged. Nothing is ever unpickled.
     """
-    places = [cache_folder()] if folder is None else [folder, cache_folder()]
-    named = [place / name for place in places for name in (file.name, *file.also)]
-    path = next((path for path in named if path.is_file()), None)
-    if path is None:
-        path = _download(file, folder)
+    path = find_weights(file, folder) or _download(file, folder)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
@@ -79,9 +90,11 @@ def _download(file: WeightFile, folder: Path | None) -> Path:
     target = cache_folder() / file.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(file.address, str(target), progress=False)
-    except OSError as error:  # urllib's errors and time-outs are OSErrors
-        what = f"the weights of {file.model} are not here and cannot be downloaded"
+        torch.hub.download_url_to_file(
+            file.address, str(target), file.sha256 or None, progress=False
+        )
+    except (OSError, RuntimeError) as error:  # urllib's and time-outs; a hash that does not fit
+        what = f"the weights of {file.model} are not here and cannot be downloaded ({error})"
         raise InputError(_advice(file, folder, what)) from error
     return target
 

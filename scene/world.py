@@ -1,7 +1,7 @@
 """The frame that a capture is computed in, where the one of its files suits no computation.
 
 Single precision has seven digits, and 3DGS draws nothing nearer than 0.2 units to the camera: poses
-in kilometres, or metres from a far origin, would leave an empty picture.
+in kilometres, or metres from a far origin, would leave an empty image.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a capture ends in one sentence: what, where, how to mend it."""
+"""Whatever is wrong with a capture ends in one sentence: what, where, how to fix it."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def with_content(change: Callable[[dict[str, Any]], object]) -> Change:
 BROKEN_MAD: dict[str, tuple[Change, str]] = {
     "invalid JSON": (
         lambda root: (root / "transforms.json").write_text('{"frames": [,]}'),
-        r"transforms\.json is not valid JSON \(line 1: .*\): mend",
+        r"transforms\.json is not valid JSON \(line 1: .*\): fix",
     ),
     "not text": (
         lambda root: (root / "transforms.json").write_bytes(b"\xff\xfe\x80"),
@@ -189,7 +189,7 @@ def test_class_that_fits_twice(tmp_path: Path) -> None:
 
 def test_folder_of_classes(tmp_path: Path) -> None:
     captures.write_mad(tmp_path / "01Gorilla", views=2, labels={"good": 1})
-    with pytest.raises(InputError, match=r"holds 1 classes: name one of them \(01Gorilla\)"):
+    with pytest.raises(InputError, match=r"holds 1 captures: name one of them \(01Gorilla\)"):
         read_capture(tmp_path)
 
 
@@ -226,7 +226,7 @@ DISTORTED = [
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("lens", DISTORTED)
-def test_colmap_distortion_names_the_mending_command(
+def test_colmap_distortion_names_the_command_that_removes_it(
     tmp_path: Path, lens: tuple, binary: bool
 ) -> None:
     root = captures.write_colmap(tmp_path, lens=lens, binary=binary)

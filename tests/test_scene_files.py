@@ -2,6 +2,10 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,18 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
-from scene import Gaussians, InputError, atomic_write, load_ply, read_json, save_ply, write_json
+from scene import (
+    Gaussians,
+    InputError,
+    atomic_write,
+    folder_lock,
+    load_ply,
+    read_json,
+    save_ply,
+    write_json,
+)
+
+ROOT = Path(__file__).parent.parent
 
 
 def cloud(count: int, degree: int, dtype: torch.dtype = torch.float32) -> Gaussians:
@@ -60,6 +75,81 @@ def _copy_to_full_disk(path: Path) -> None:
     with atomic_write(path) as file, open("/dev/full", "wb", buffering=0) as full:
         file.write(b"x")
         full.write(b"x")
+
+
+def _refusing(code: int) -> Callable[..., None]:
+    def refuse(*_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_without_fsync_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", _refusing(code))
+    write_json(tmp_path / "a.json", [1])
+    assert read_json(tmp_path / "a.json") == [1]
+
+
+def test_fsync_that_fails_loses_nothing_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", _refusing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        write_json(tmp_path / "a.json", [1])
+    assert list(tmp_path.iterdir()) == []
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from scene import folder_lock
+with folder_lock(Path(sys.argv[1]), "-m"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
+def test_a_second_writer_is_refused_until_the_first_dies(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    first = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(folder)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert first.stdout is not None
+    with first, first.stdout:
+        assert first.stdout.readline() == b"held\n"
+        message = "another process is writing to .*new': wait for it, or choose .* with -m"
+        with pytest.raises(InputError, match=message), folder_lock(folder, "-m"):
+            pass
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        with folder_lock(folder, "-m"):
+            (folder / "a").touch()
+    with folder_lock(folder, "-m"):
+        assert (folder / "a").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is of Unix")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    monkeypatch.setattr("fcntl.flock", _refusing(code))
+    with folder_lock(tmp_path, "-m"):
+        (tmp_path / "a").touch()
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "cannot be locked there" in said
+
+
+def test_a_place_that_cannot_be_locked_for_want_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = "cannot write into .*: choose another folder with -o or fix its permissions"
+    with pytest.raises(InputError, match=message), folder_lock(tmp_path / "file", "-o"):
+        pass
 
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:

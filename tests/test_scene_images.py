@@ -8,8 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from scene import InputError, detect_background, read_foreground, read_image, read_mask, silhouette
-from scene.images import image_size
+from scene import (
+    InputError,
+    images,
+    read_capture,
+    read_image,
+    read_mask,
+    read_train_images,
+    silhouette,
+)
+from scene.images import detect_background, image_size
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
@@ -33,15 +41,6 @@ def test_transparency_is_composited(tmp_path: Path) -> None:
     image = read_image(path, background=(0.0, 0.5, 1.0))
     expected = torch.tensor([[1, 0, 0], [0.2, 0.4, 0.8], [0, 0.5, 1]])
     torch.testing.assert_close(image[:, 0].T, expected)
-    foreground = read_foreground(path)
-    assert foreground is not None
-    torch.testing.assert_close(foreground, torch.tensor([[1, 0.2, 0]]))
-
-
-def test_opaque_images_have_no_foreground(tmp_path: Path) -> None:
-    solid = np.full((2, 2, 4), 255, np.uint8)
-    assert read_foreground(save(tmp_path / "rgba.png", solid)) is None
-    assert read_foreground(save(tmp_path / "rgb.png", solid[..., :3])) is None
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "CMYK", "RGBA"])
@@ -178,3 +177,55 @@ def test_specks_of_noise_are_no_silhouette() -> None:
     noisy = silhouette(image + 0.012 * noise, (1.0, 1.0, 1.0))
     assert (noisy & ~clean).float().mean() < 0.004
     assert ((image + 0.012 * noise - 1.0).abs() > 8 / 255).any(dim=0)[45:].float().mean() > 0.02
+
+
+def test_specks_can_be_kept_and_the_background_be_a_tensor() -> None:
+    image = torch.ones(3, 9, 9)
+    image[:, 4, 4] = 0.5
+    assert not silhouette(image, (1.0, 1.0, 1.0)).any()
+    assert silhouette(image, torch.ones(3), keep_specks=True).nonzero().tolist() == [[4, 4]]
+
+
+def test_train_images_are_the_bytes_of_the_files_and_their_silhouettes(tmp_path: Path) -> None:
+    capture = read_capture(captures.write_mad(tmp_path / "dog", 3, {"good": 1}), resolution=16)
+    read = read_train_images(capture, capture.views[1:])
+    expected = [read_image(view.image_path, (16, 16)) for view in capture.views[1:]]
+    assert all(colours.dtype == torch.uint8 for colours in read.colours)
+    for found, wanted in zip(read.floats(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=0.5 / 255 + 1e-6, rtol=0)
+    assert read.silhouettes is not None
+    for mask, image in zip(read.silhouettes, read.floats(), strict=True):
+        assert torch.equal(mask, silhouette(image, (1.0, 1.0, 1.0)))
+
+
+def test_train_images_with_alpha_take_their_silhouettes_from_it(tmp_path: Path) -> None:
+    capture = read_capture(captures.write_blender(tmp_path / "lego"))
+    read = read_train_images(capture, capture.views)
+    assert read.silhouettes is not None
+    for view, mask in zip(capture.views, read.silhouettes, strict=True):
+        assert torch.equal(mask, captures.ball_mask(view.camera))
+    opaque = np.full((32, 32, 4), 255, np.uint8)
+    opaque[8:24, 8:24, :3] = 9  # alpha of ones says nothing: the colours do
+    save(capture.views[0].image_path, opaque)
+    first = read_train_images(capture, capture.views[:1]).silhouettes
+    assert first is not None
+    assert int(first[0].sum()) == 16 * 16
+
+
+def test_train_images_have_no_silhouettes_where_no_plain_background_is(tmp_path: Path) -> None:
+    root = captures.write_mad(tmp_path / "dog", 3, {"good": 1})
+    noise = np.random.default_rng(0)
+    for path in (root / "train/good").iterdir():
+        save(path, noise.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    capture = read_capture(root)
+    read = read_train_images(capture, capture.views)
+    assert (capture.background, read.silhouettes, len(read.colours)) == (None, None, 3)
+
+
+def test_train_images_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = read_capture(captures.write_blender(tmp_path / "lego"))
+    opened: list[Path] = []
+    decode = images._load
+    monkeypatch.setattr(images, "_load", lambda path: opened.append(path) or decode(path))
+    read_train_images(capture, capture.views)
+    assert opened == [view.image_path for view in capture.views]

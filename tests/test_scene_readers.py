@@ -11,7 +11,8 @@ import pytest
 import torch
 from captures import ANGLE, SIZE, frame, orbit, write_transforms
 
-from scene import Capture, read_capture, read_image, read_queries, true_poses
+from scene import Capture, InputError, View, read_capture, read_image, read_queries, true_poses
+from scene.readers import FORMATS, CaptureFormat
 
 
 def assert_poses(capture: Capture, expected: list[torch.Tensor]) -> None:
@@ -224,6 +225,44 @@ def test_nothing_in_the_input_folder_changes(tmp_path: Path) -> None:
     for name in ("Gorilla", "mip", "lego", "cup"):
         true_poses(read_capture(tmp_path / name, resolution=16))
     assert digest() == before
+
+
+def test_one_entry_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(root: Path) -> tuple[tuple[View, ...], None]:
+        paths = sorted(root.glob("*.png"))
+        return tuple(
+            View(path.stem, path, captures.camera_at(pose))
+            for path, pose in zip(paths, orbit(len(paths)), strict=True)
+        ), None
+
+    turntable = CaptureFormat(
+        "turntable", "turn.txt", lambda root: (root / "turn.txt").is_file(), read,
+        lambda root: {"7": orbit(3)[2], "8": orbit(3)[1]},
+    )  # fmt: skip
+    for i, pose in enumerate(orbit(3)):
+        captures.save_image(tmp_path / f"cup/{i}.png", captures.ball_image(pose))
+    captures.save_image(tmp_path / "cup/test/7.png", captures.ball_image(orbit(3)[2]))
+    (tmp_path / "cup/turn.txt").touch()
+    with pytest.raises(InputError, match="is not a capture"):
+        read_capture(tmp_path / "cup")
+    monkeypatch.setitem(FORMATS, "turntable", turntable)
+    capture = read_capture(tmp_path / "cup", resolution=16)
+    assert (capture.format, len(capture.views), capture.views[0].camera.width) == (
+        "turntable", 3, 16,
+    )  # fmt: skip
+    assert_poses(capture, orbit(3))
+    assert list(true_poses(capture)) == ["7"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"neither .* nor turn\.txt \(turntable\) lies there"):
+        read_capture(tmp_path / "empty")
+    with pytest.raises(InputError, match=r"holds 1 captures: name one of them \(cup\)"):
+        read_capture(tmp_path)
+
+
+def test_every_format_is_in_the_docs_in_the_order_of_recognition() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text().replace("`", "")
+    rows = [page.index(f"| {form.marker} | {form.title}") for form in FORMATS.values()]
+    assert rows == sorted(rows)
 
 
 def test_bundled_class() -> None:

@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import captures
 import pytest
 import torch
 from captures import ball_mask, camera_at, look_at, orbit
@@ -12,18 +14,22 @@ from torch import Tensor
 
 from scene import (
     Camera,
+    Capture,
     InputError,
+    TrainImages,
     VisualHull,
     initial_gaussians,
     outside_hull,
-    point_colours,
-    random_points,
     read_capture,
     read_image,
+    read_train_images,
     scene_extent,
     silhouette,
-    visual_hull,
+    starting_hull,
+    starting_points,
 )
+from scene.hull import visual_hull
+from scene.initialise import point_colours, random_points
 
 SIZE = 96  # pixels
 RESOLUTION = 40  # voxels
@@ -147,7 +153,8 @@ def test_colours_come_from_the_views_that_see_the_point() -> None:
     front, back = (torch.stack([torch.full_like(y, x), y, z], -1).reshape(-1, 3) for x in (1, -1))
     cameras = [camera_at(look_at((4, 0, 0)), SIZE), camera_at(look_at((-4, 0, 0)), SIZE)]
     red, blue = (
-        torch.tensor(c).view(3, 1, 1).expand(3, SIZE, SIZE) for c in ([1.0, 0, 0], [0, 0, 1.0])
+        torch.tensor(c, dtype=torch.uint8).view(3, 1, 1).expand(3, SIZE, SIZE)
+        for c in ([255, 0, 0], [0, 0, 255])
     )
     colours = point_colours(torch.cat([front, back]), cameras, [red, blue])
     torch.testing.assert_close(colours[:441].mean(0), torch.tensor([1.0, 0, 0]), atol=0.02, rtol=0)
@@ -156,7 +163,7 @@ def test_colours_come_from_the_views_that_see_the_point() -> None:
 
 def test_colour_is_the_mean_over_views_and_falls_back_to_the_nearest_point() -> None:
     cameras = [camera_at(look_at((4, 0, 0)), SIZE), camera_at(look_at((0, 4, 0)), SIZE)]
-    images = [torch.full((3, SIZE, SIZE), value) for value in (0.2, 0.6)]
+    images = [torch.full((3, SIZE, SIZE), value, dtype=torch.uint8) for value in (51, 153)]
     points = torch.tensor([[0.0, 0, 0], [0, 0, 0.3], [0, 0, 50.0]])  # the last one is out of frame
     torch.testing.assert_close(point_colours(points, cameras, images), torch.full((3, 3), 0.4))
     unseen = points + torch.tensor([0, 0, 100.0])
@@ -218,3 +225,43 @@ def test_hull_of_the_bundled_class() -> None:
         column, row, _ = view.camera.project(points)
         near = torch.nn.functional.max_pool2d(mask[None].float(), 7, 1, 3)[0]  # 3 px to every side
         assert near[row.long(), column.long()].mean() > 0.96, view.name
+
+
+def ball_capture(tmp_path: Path) -> tuple[Capture, list[Camera], TrainImages]:
+    capture = read_capture(captures.write_colmap(tmp_path / "cup", views=12))
+    images = read_train_images(capture, capture.views)
+    return capture, [view.camera for view in capture.views], images
+
+
+def test_the_start_is_the_hull_else_the_points_of_the_capture_else_random(tmp_path: Path) -> None:
+    capture, cameras, images = ball_capture(tmp_path)
+    hull = starting_hull(capture, cameras, images)
+    assert hull is not None
+    on_hull = starting_points(capture, cameras, images, hull)
+    assert on_hull.xyz.norm(dim=1).median() == pytest.approx(captures.RADIUS, abs=0.1)
+    colour = torch.tensor(captures.COLOUR) / 255
+    torch.testing.assert_close(on_hull.rgb.median(dim=0).values, colour, atol=0.02, rtol=0)
+    assert starting_points(capture, cameras, images, None) == capture.points
+    without = replace(capture, points=None)
+    cloud = starting_points(without, cameras, images, None, random_count=500, seed=2)
+    assert cloud.xyz.shape == (500, 3)
+    assert cloud.xyz.abs().max() == pytest.approx(1.3 / 4 * captures.DISTANCE, rel=0.02)
+
+
+def test_the_start_leaves_room_under_the_cap_for_densification(tmp_path: Path) -> None:
+    capture, cameras, images = ball_capture(tmp_path)
+    hull = starting_hull(capture, cameras, images)
+    everything, few, again = (
+        starting_points(capture, cameras, images, hull, cap, seed=1).xyz for cap in (None, 80, 80)
+    )
+    assert len(everything) > len(few) == 40
+    assert torch.equal(few, again)
+
+
+def test_no_hull_without_a_plain_background_or_a_common_point(tmp_path: Path) -> None:
+    capture, cameras, images = ball_capture(tmp_path)
+    assert starting_hull(capture, cameras, replace(images, silhouettes=None)) is None
+    parallel = [cameras[0], cameras[0]]
+    assert starting_hull(capture, parallel, images) is None
+    with pytest.raises(InputError, match="look in parallel"):
+        starting_points(replace(capture, points=None), parallel, images, None)

@@ -7,8 +7,8 @@ import captures
 import pytest
 import torch
 
-from scene import World, common_point, read_capture, true_poses
-from scene.world import world_for
+from scene import World, read_capture, true_poses
+from scene.world import common_point, world_for
 
 
 def moved(root: Path, unit: float, origin: tuple[float, float, float]) -> Path:

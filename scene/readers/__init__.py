@@ -1,22 +1,50 @@
-"""Reading captures: the format is recognised by what lies in the folder. Nothing is written."""
+"""Reading captures: the format is recognised by what lies in the folder. Nothing is written.
+
+A format is one entry of `FORMATS`; commands, error texts and true poses follow from it.
+"""
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from ..camera import Camera
-from ..capture import Capture, CaptureFormat, PointCloud, View
+from ..capture import Capture, PointCloud, View
 from ..errors import InputError
 from ..images import detect_background
 from ..world import World, world_for
 from . import blender, colmap, mad
 from .folders import check_unique_names, class_name, find_capture_folder, folders_in
 from .queries import capture_queries, read_queries
-from .truth import true_poses
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["read_capture", "read_queries", "true_poses"]
+__all__ = ["FORMATS", "CaptureFormat", "read_capture", "read_queries", "true_poses"]
+
+
+@dataclass(frozen=True)
+class CaptureFormat:
+    """How one kind of folder is told from others and read, all in the frame of the files."""
+
+    title: str  # as people call it
+    marker: str  # what lies in such a folder, for errors and docs/formats.md
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], tuple[tuple[View, ...], PointCloud | None]]  # at the files' size
+    true_poses: Callable[[Path], dict[str, Tensor]]  # query name to world_to_camera [4, 4] float64
+
+
+# The first that recognises a folder reads it.
+FORMATS: dict[str, CaptureFormat] = {
+    "mad": CaptureFormat("MAD", mad.MARKER, mad.recognises, mad.read, mad.true_poses),
+    "blender": CaptureFormat(
+        "Blender", blender.MARKER, blender.recognises, blender.read, blender.true_poses
+    ),
+    "colmap": CaptureFormat(
+        "COLMAP", colmap.MARKER, colmap.recognises, colmap.read, lambda root: {}
+    ),
+}
 
 
 def read_capture(source: str | Path, resolution: int = 400) -> Capture:
@@ -27,18 +55,14 @@ def read_capture(source: str | Path, resolution: int = 400) -> Capture:
         resolution: the longer side of all images, pixels; smaller images are not enlarged.
 
     Raises:
-        InputError: anything that the user can mend.
+        InputError: anything that the user can fix.
         ValueError: `resolution` is not positive.
     """
     if resolution < 1:
         raise ValueError(f"resolution must be positive, not {resolution}")
     root = find_capture_folder(source)
-    form = _recognise(root)
-    points: PointCloud | None = None
-    if form == "colmap":
-        views, points = colmap.read_model(root)
-    else:
-        views = {"mad": mad, "blender": blender}[form].train_views(root)
+    name = _recognise(root)
+    views, points = FORMATS[name].read(root)
     if not views:
         raise InputError(f"{root} has no train views: add frames for its train images.")
     check_unique_names((view.name for view in views), root)
@@ -48,25 +72,38 @@ def read_capture(source: str | Path, resolution: int = 400) -> Capture:
     world = world_for([view.camera for view in views])
     if world != World():
         views, points = _moved(views, points, world)
-    return Capture(class_name(root), root, form, views, queries, background, points, world)
+    return Capture(class_name(root), root, name, views, queries, background, points, world)
 
 
-def _recognise(root: Path) -> CaptureFormat:
-    if (root / "transforms.json").is_file():
-        return "mad"
-    if (root / "transforms_train.json").is_file():
-        return "blender"
-    if colmap.model_folders(root):
-        return "colmap"
-    classes = [f.name for f in folders_in(root) if (f / "transforms.json").is_file()]
-    if classes:
+def true_poses(capture: Capture) -> dict[str, Tensor]:
+    """Query name to world_to_camera [4, 4] float64; empty where the data set keeps no test poses.
+
+    For scoring alone: nothing in the method may read them. In the frame of the capture's cameras
+    (`capture.world`).
+
+    Raises:
+        InputError: the file of test poses is damaged.
+    """
+    poses = FORMATS[capture.format].true_poses(capture.root)
+    known = {query.name for query in capture.queries}
+    return {n: capture.world.into_model(pose) for n, pose in poses.items() if n in known}
+
+
+def _recognise(root: Path) -> str:
+    name = _format_of(root)
+    if name is not None:
+        return name
+    captures = [folder.name for folder in folders_in(root) if _format_of(folder)]
+    if captures:
         raise InputError(
-            f"{root} holds {len(classes)} classes: name one of them ({', '.join(classes)})."
+            f"{root} holds {len(captures)} captures: name one of them ({', '.join(captures)})."
         )
-    raise InputError(
-        f"{root} is not a capture: neither transforms.json (MAD) nor transforms_train.json "
-        "(Blender) nor a COLMAP model in sparse/ lies there; see docs/formats.md."
-    )
+    markers = " nor ".join(f"{form.marker} ({form.title})" for form in FORMATS.values())
+    raise InputError(f"{root} is not a capture: neither {markers} lies there; see docs/formats.md.")
+
+
+def _format_of(root: Path) -> str | None:
+    return next((name for name, form in FORMATS.items() if form.recognises(root)), None)
 
 
 def _moved(

@@ -6,15 +6,32 @@ are the queries, and their poses are read for scoring alone (`scene.true_poses`)
 
 from pathlib import Path
 
+from torch import Tensor
+
 from ..capture import View
-from .posed import views_of
-from .transforms import read_frames
+from .transforms import query_poses, read_frames, views_of
+
+MARKER = "transforms_train.json"
 
 
-def train_views(root: Path) -> tuple[View, ...]:
-    """The posed views of the training split.
+def recognises(root: Path) -> bool:
+    """Whether the folder is of this format."""
+    return (root / MARKER).is_file()
+
+
+def read(root: Path) -> tuple[tuple[View, ...], None]:
+    """The posed views of the training split; there are no points.
 
     Raises:
         InputError: see `scene.readers.transforms`.
     """
-    return views_of(read_frames(root / "transforms_train.json"), root)
+    return views_of(read_frames(root / MARKER), root), None
+
+
+def true_poses(root: Path) -> dict[str, Tensor]:
+    """Poses of the queries by name, world_to_camera [4, 4] float64; empty without their file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return query_poses(root / "transforms_test.json")

@@ -13,10 +13,11 @@ from ..camera import Camera
 from ..capture import PointCloud, View
 from ..errors import InputError
 from ..images import image_size
-from ..matrices import compose
 from .colmap_files import ColmapCamera, ColmapImage, read_cameras, read_images, read_points
 from .folders import folders_in, images_in, natural_key
+from .matrices import compose
 
+MARKER = "sparse/ with images.bin or images.txt"
 _UNDISTORT = (
     "colmap image_undistorter --image_path {images} --input_path {model} --output_path undistorted"
 )
@@ -28,7 +29,7 @@ _FOCAL_LENGTHS = {
 _log = logging.getLogger(__name__)
 
 
-def model_folders(root: Path) -> list[Path]:
+def _model_folders(root: Path) -> list[Path]:
     """Every folder of a capture in which a COLMAP model lies."""
     sparse = root / "sparse"
     if not sparse.is_dir():
@@ -37,16 +38,19 @@ def model_folders(root: Path) -> list[Path]:
     return [f for f in folders if any((f / f"images.{form}").is_file() for form in ("bin", "txt"))]
 
 
-def read_model(root: Path) -> tuple[tuple[View, ...], PointCloud | None]:
+def recognises(root: Path) -> bool:
+    """Whether the folder is of this format."""
+    return bool(_model_folders(root))
+
+
+def read(root: Path) -> tuple[tuple[View, ...], PointCloud | None]:
     """The registered views of the largest model, and its sparse points (None without any).
 
     Raises:
-        InputError: no model, damaged files, lens distortion, or registered images that are missing
+        InputError: damaged files, lens distortion, or registered images that are missing
             or of another size.
     """
-    models = {folder: read_images(folder) for folder in model_folders(root)}
-    if not models:
-        raise InputError(f"{root / 'sparse'} holds no COLMAP model (images.bin or images.txt).")
+    models = {folder: read_images(folder) for folder in _model_folders(root)}
     model = max(models, key=lambda folder: len(models[folder]))
     cameras = read_cameras(model)
     folder = root / "images"

@@ -9,26 +9,42 @@ RAD writes its names in lower case.
 import logging
 from pathlib import Path
 
+from torch import Tensor
+
 from ..capture import View
 from .folders import folders_in, images_in
-from .posed import views_of
-from .transforms import read_frames
+from .transforms import query_poses, read_frames, views_of
 
+MARKER = "transforms.json"
 _NOT_TRAINING = ("test", "val", "ground_truth")
 _log = logging.getLogger(__name__)
 
 
-def train_views(root: Path) -> tuple[View, ...]:
-    """The posed views of a MAD-like capture. Frames of test or validation images are left out.
+def recognises(root: Path) -> bool:
+    """Whether the folder is of this format."""
+    return (root / MARKER).is_file()
+
+
+def read(root: Path) -> tuple[tuple[View, ...], None]:
+    """The posed views, without frames of test or validation images; there are no points.
 
     Raises:
         InputError: see `scene.readers.transforms`.
     """
-    frames = read_frames(root / "transforms.json")
+    frames = read_frames(root / MARKER)
     kept = [f for f in frames if f.file_path.split("/")[0].casefold() not in _NOT_TRAINING]
     views = views_of(kept, root)
     _report_unposed(root, views)
-    return views
+    return views, None
+
+
+def true_poses(root: Path) -> dict[str, Tensor]:
+    """Poses of the queries by name, world_to_camera [4, 4] float64; empty without their file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return query_poses(root / "test_poses.json")
 
 
 def _report_unposed(root: Path, views: tuple[View, ...]) -> None:

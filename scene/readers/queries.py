@@ -1,4 +1,4 @@
-"""Queries: the images to be judged, with labels and masks where a data set has them.
+"""Queries: the images to be inspected, with labels and masks where a data set has them.
 
 The layouts differ little (MAD, MIP, RAD; Blender and COLMAP captures with a test folder):
 `test/<label>/0.png`, masks in `ground_truth/<label>/0_mask.png` or `0.png`, or loose images.
@@ -30,7 +30,7 @@ def read_queries(source: str | Path) -> tuple[Query, ...]:
     Folder names are labels inside a capture only; elsewhere subfolders are merely part of the name.
 
     Raises:
-        InputError: nothing to judge there, masks without images, or two images of one name.
+        InputError: nothing to inspect there, masks without images, or two images of one name.
     """
     source = Path(source).expanduser()
     if source.is_file():

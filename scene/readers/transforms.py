@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from ..camera import Camera
+from ..capture import View
 from ..errors import InputError
 from ..files import read_json
 from ..images import IMAGE_SUFFIXES, image_size
-from ..matrices import opengl_camera_to_world
 from .folders import natural_key
+from .matrices import opengl_camera_to_world
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _PINHOLE_MODELS = (
@@ -77,6 +78,46 @@ def _frame(entry: Any, shared: Mapping[str, Any], path: Path, number: int) -> Fr
     where = f"{path}, frame {relative}"
     pose = opengl_camera_to_world(entry["transform_matrix"], where)
     return Frame(relative, where, pose, {**shared, **entry})
+
+
+def views_of(frames: list[Frame], root: Path) -> tuple[View, ...]:
+    """One view per frame, at the size of its image.
+
+    Raises:
+        InputError: frames without files, bad intrinsics, or images of different sizes behind one
+            shared lens.
+    """
+    views = []
+    for frame, path in zip(frames, find_images(frames, root), strict=True):
+        views.append(View(frame.name, path, frame_camera(frame, path)))
+    _refuse_mixed_sizes(frames, views)
+    return tuple(views)
+
+
+def _refuse_mixed_sizes(frames: list[Frame], views: list[View]) -> None:
+    """Without w and h, one angle means another focal length for every image size."""
+    if not views:
+        return
+    first = views[0]
+    size = (first.camera.width, first.camera.height)
+    for frame, view in zip(frames, views, strict=True):
+        found = (view.camera.width, view.camera.height)
+        if found != size and "w" not in frame.lens:
+            raise InputError(
+                f"{view.image_path} is {found[0]} x {found[1]} pixels but {first.image_path.name} "
+                f"is {size[0]} x {size[1]}: give all train images one size, or w and h per frame."
+            )
+
+
+def query_poses(path: Path) -> dict[str, Tensor]:
+    """Query name ("Burrs/3") to world_to_camera [4, 4] float64; empty without the file.
+
+    Raises:
+        InputError: see `read_frames`.
+    """
+    if not path.is_file():
+        return {}
+    return {f.name.removeprefix("test/"): f.world_to_camera for f in read_frames(path)}
 
 
 def find_images(frames: list[Frame], root: Path) -> list[Path]:

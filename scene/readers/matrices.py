@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import InputError
+from ..errors import InputError
 
 RIGID_TOLERANCE = 1e-3  # largest deviation of R^T R from identity; six printed digits pass
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -45,10 +45,10 @@ def _matrix(value: Any, where: str) -> NDArray[np.float64]:
     except (TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape not in ((4, 4), (3, 4)):
-        raise InputError(f"{where}: transform_matrix is not a 4 x 4 matrix of numbers: mend it.")
+        raise InputError(f"{where}: transform_matrix is not a 4 x 4 matrix of numbers: correct it.")
     if not np.isfinite(matrix).all():
         raise InputError(
-            f"{where}: transform_matrix holds NaN or infinity: mend or remove the frame."
+            f"{where}: transform_matrix holds NaN or infinity: correct or remove the frame."
         )
     return matrix if len(matrix) == 4 else np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
 

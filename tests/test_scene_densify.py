@@ -1,4 +1,4 @@
-"""Growth: counts, positions, opacities, and the way of every row, so that moments can follow."""
+"""Densification: counts, positions, opacities, and where every row goes: moments must follow."""
 
 import math
 
@@ -6,18 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scene import (
-    CappedGrowth,
-    Gaussians,
-    GrowthStatistics,
-    PaperGrowth,
-    carry,
-    chain,
-    clone,
-    prune,
-    reset_opacity,
-    split,
-)
+from scene import CappedDensify, DensifyStatistics, Gaussians, PaperDensify, carry, prune
+from scene.densify import chain, clone, reset_opacity, split
 
 
 def cloud(count: int = 6, scale: float = 0.1, opacity: float = 0.5) -> Gaussians:
@@ -35,8 +25,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def with_scores(scores: Tensor) -> GrowthStatistics:
-    statistics = GrowthStatistics.zeros(len(scores))
+def with_scores(scores: Tensor) -> DensifyStatistics:
+    statistics = DensifyStatistics.zeros(len(scores))
     statistics.score_sum += scores
     statistics.count += 1
     return statistics
@@ -120,32 +110,27 @@ def test_moments_follow_their_rows() -> None:
 
 
 def test_statistics_are_in_normalised_device_coordinates() -> None:
-    statistics = GrowthStatistics.zeros(3)
+    statistics = DensifyStatistics.zeros(3)
     gradient = torch.tensor([[3e-3, 0.0], [0.0, 4e-3], [1.0, 1.0]])
     statistics.update(gradient, torch.tensor([5, 2, 0], dtype=torch.int32), 400, 200)
     statistics.update(torch.zeros(3, 2), torch.tensor([1, 0, 0], dtype=torch.int32), 400, 200)
     # 3e-3 * 200 over two views, 4e-3 * 100 over one; the third was never drawn
     torch.testing.assert_close(statistics.score, torch.tensor([0.3, 0.4, 0.0]))
-    assert statistics.max_radii.tolist() == [5, 2, 0]
-    statistics.update(
-        gradient, torch.ones(3, dtype=torch.int32), 400, 200, weight=torch.tensor([0.0, 1.0, 0.0])
-    )
-    torch.testing.assert_close(statistics.score, torch.tensor([0.2, 0.4, 0.0]))
 
 
-def paper_policy(**settings: int | bool) -> PaperGrowth:
-    return PaperGrowth(extent=10.0, generator=seeded(), **settings)  # type: ignore[arg-type]
+def paper_policy(**settings: int | bool) -> PaperDensify:
+    return PaperDensify(extent=10.0, generator=seeded(), **settings)  # type: ignore[arg-type]
 
 
 def test_paper_schedule() -> None:
     quiet = with_scores(torch.zeros(6))
     acts = {
-        step: growth.forgets_opacity
+        step: densified.forgets_opacity
         for step in (1, 499, 500, 501, 600, 650, 2900, 3000, 14_900, 15_000, 18_000)
-        if (growth := paper_policy().grow(step, cloud(), quiet)) is not None
+        if (densified := paper_policy().densify(step, cloud(), quiet)) is not None
     }
     assert acts == {500: True, 600: False, 2900: False, 3000: True, 14_900: False}
-    assert paper_policy(white_background=False).grow(500, cloud(), quiet) is None
+    assert paper_policy(white_background=False).densify(500, cloud(), quiet) is None
 
 
 def test_paper_clones_small_ones_and_splits_large_ones() -> None:
@@ -155,13 +140,13 @@ def test_paper_clones_small_ones_and_splits_large_ones() -> None:
         gaussians.log_scales[2] = math.log(0.2)
         gaussians.opacity_logits[5] = -8.0
     scores = torch.tensor([3e-4, 3e-4, 1e-4, 1e-4, 2e-4, 0.0])
-    growth = paper_policy().grow(600, gaussians, with_scores(scores))
-    assert growth is not None
+    densified = paper_policy().densify(600, gaussians, with_scores(scores))
+    assert densified is not None
     # 0 and 4 cloned, 1 split, 5 pruned
-    assert growth.source.tolist() == [0, 2, 3, 4, -1, -1, -1, -1]
-    assert_rows_follow(gaussians, growth.gaussians, growth.source)
-    assert torch.equal(growth.gaussians.means[4:6], gaussians.means[[0, 4]])
-    torch.testing.assert_close(growth.gaussians.scales[6:], torch.full((2, 3), 0.2 / 1.6))
+    assert densified.source.tolist() == [0, 2, 3, 4, -1, -1, -1, -1]
+    assert_rows_follow(gaussians, densified.gaussians, densified.source)
+    assert torch.equal(densified.gaussians.means[4:6], gaussians.means[[0, 4]])
+    torch.testing.assert_close(densified.gaussians.scales[6:], torch.full((2, 3), 0.2 / 1.6))
 
 
 def test_paper_removes_huge_ones_after_the_first_reset() -> None:
@@ -169,41 +154,31 @@ def test_paper_removes_huge_ones_after_the_first_reset() -> None:
     with torch.no_grad():
         gaussians.log_scales[3] = math.log(1.1)  # above 0.1 * extent
     quiet = with_scores(torch.zeros(6))
-    early, late = (paper_policy().grow(step, gaussians, quiet) for step in (2900, 3100))
+    early, late = (paper_policy().densify(step, gaussians, quiet) for step in (2900, 3100))
     assert early is not None
     assert late is not None
     assert early.source.tolist() == [0, 1, 2, 3, 4, 5]
     assert late.source.tolist() == [0, 1, 2, 4, 5]
 
 
-def test_paper_limit_on_the_screen_radius_acts_when_asked() -> None:
-    quiet = with_scores(torch.zeros(6))
-    quiet.max_radii[1] = 21
-    ignored = paper_policy().grow(3100, cloud(), quiet)
-    acting = paper_policy(largest_radius=20).grow(3100, cloud(), quiet)
-    assert ignored is not None
-    assert acting is not None
-    assert (len(ignored.gaussians), acting.source.tolist()) == (6, [0, 2, 3, 4, 5])
-
-
-def capped_policy(cap: int, **settings: object) -> CappedGrowth:
-    return CappedGrowth(cap, extent=10.0, generator=seeded(), **settings)  # type: ignore[arg-type]
+def capped_policy(cap: int, **settings: object) -> CappedDensify:
+    return CappedDensify(cap, extent=10.0, generator=seeded(), **settings)  # type: ignore[arg-type]
 
 
 def test_capped_schedule() -> None:
     scores = with_scores(torch.ones(6))
     policy = capped_policy(100, start=200, stop=400)
-    steps = [s for s in range(0, 601, 50) if policy.grow(s, cloud(), scores) is not None]
+    steps = [s for s in range(0, 601, 50) if policy.densify(s, cloud(), scores) is not None]
     assert steps == [200, 300, 400]
 
 
 def test_capped_takes_the_highest_scores_first() -> None:
     gaussians = cloud(10, scale=0.05)
     scores = torch.tensor([0.0, 5, 1, 9, 2, 0, 8, 0, 0, 3])
-    growth = capped_policy(100, share=0.3).grow(100, gaussians, with_scores(scores))
-    assert growth is not None
-    assert len(growth.gaussians) == 13
-    assert sorted(growth.gaussians.means[10:].tolist()) == sorted(
+    densified = capped_policy(100, share=0.3).densify(100, gaussians, with_scores(scores))
+    assert densified is not None
+    assert len(densified.gaussians) == 13
+    assert sorted(densified.gaussians.means[10:].tolist()) == sorted(
         gaussians.means[[1, 3, 6]].tolist()
     )
 
@@ -211,31 +186,31 @@ def test_capped_takes_the_highest_scores_first() -> None:
 def test_capped_never_exceeds_the_cap_and_reuses_freed_places() -> None:
     policy = capped_policy(12, share=1.0, is_outside=lambda means: means[:, 0] > 50)
     gaussians: Gaussians = cloud(10, scale=0.05)
-    growth = policy.grow(100, gaussians, with_scores(torch.ones(10)))
-    assert growth is not None
-    assert len(growth.gaussians) == 12
-    gaussians = growth.gaussians
+    densified = policy.densify(100, gaussians, with_scores(torch.ones(10)))
+    assert densified is not None
+    assert len(densified.gaussians) == 12
+    gaussians = densified.gaussians
     gaussians.means[0, 0] = 99.0
     gaussians.opacity_logits[1] = -9.0
     scores = torch.arange(12.0)
-    growth = policy.grow(200, gaussians, with_scores(scores))
-    assert growth is not None
-    assert len(growth.gaussians) == 12
-    assert growth.source.tolist() == [*range(2, 12), -1, -1]
-    assert torch.equal(growth.gaussians.means[10:], gaussians.means[[10, 11]])
+    densified = policy.densify(200, gaussians, with_scores(scores))
+    assert densified is not None
+    assert len(densified.gaussians) == 12
+    assert densified.source.tolist() == [*range(2, 12), -1, -1]
+    assert torch.equal(densified.gaussians.means[10:], gaussians.means[[10, 11]])
 
 
 def test_capped_leaves_what_nobody_saw_alone() -> None:
-    growth = capped_policy(100, share=1.0).grow(100, cloud(), with_scores(torch.zeros(6)))
-    assert growth is not None
-    assert growth.source.tolist() == list(range(6))
+    densified = capped_policy(100, share=1.0).densify(100, cloud(), with_scores(torch.zeros(6)))
+    assert densified is not None
+    assert densified.source.tolist() == list(range(6))
 
 
-def test_growth_is_the_same_for_a_seed() -> None:
+def test_densification_is_the_same_for_a_seed() -> None:
     gaussians = cloud(50, scale=0.3)
     scores = with_scores(torch.rand(50, generator=seeded(3)))
     first, second = (
-        CappedGrowth(70, 10.0, seeded(5)).grow(100, gaussians, scores) for _ in range(2)
+        CappedDensify(70, 10.0, seeded(5)).densify(100, gaussians, scores) for _ in range(2)
     )
     assert first is not None
     assert second is not None
