@@ -1,43 +1,58 @@
-"""How Gaussians become pixels: `render`, and nothing else to learn."""
+"""How Gaussians become pixels, and what is learnt from pixels about Gaussians and poses.
 
-import torch
-from torch import Tensor
+This is the front door: other packages import from here and from no module behind it.
+"""
 
-from scene import Camera, Gaussians
-
-from .backends import available_backends, select_backend
+from .backends import (
+    BACKENDS,
+    Registration,
+    available_backends,
+    backend_help,
+    choose_device,
+    missing,
+    refusal,
+    register,
+    select_backend,
+)
+from .cpu.native import instruction_set
 from .losses import photometric_loss
-from .rendering import Rendering
+from .normal_equations import NormalEquations, PoseProblems, pose_normal_equations
+from .object_renderer import ObjectRenderer, contributions, largest_contribution
+from .optimiser import GaussianAdam, LearningRates, shrink_view_dependence
+from .reference import LOW_PASS, covariance_2d
+from .rendering import Rendering, RenderingBatch, render, render_batch, renders_many
+from .spherical_harmonics import C0, sh_colours
+from .variants import Variants
 
-__all__ = ["Rendering", "available_backends", "photometric_loss", "render", "select_backend"]
-
-
-def render(
-    gaussians: Gaussians,
-    camera: Camera,
-    background: Tensor,  # [C]
-    pose: Tensor | None = None,  # [4, 4] SE(3), moves the object; the camera stays
-    *,
-    backend: str = "auto",
-    colours: Tensor | None = None,  # [N, C] any channels, instead of the SH colours
-    depth: bool = False,
-    threads: int = 1,
-) -> Rendering:
-    """Renders the Gaussians; gradients flow to all their parameters, `colours` and `pose`.
-
-    `pose` acts on positions and rotations of all Gaussians (SplatPose, section 3.1). Moving the
-    object by `pose` and looking through the camera is looking through `world_to_camera @ pose`, so
-    that is how it is computed; view-dependent colours are those of the object's own frame.
-    """
-    rasteriser = select_backend(backend, gaussians.means.device)
-    view = camera.world_to_camera.to(gaussians.means, non_blocking=True)
-    if pose is not None:
-        view = view @ pose.to(gaussians.means)
-    screen = torch.zeros_like(gaussians.means[:, :2])
-    if torch.is_grad_enabled() and gaussians.means.requires_grad:
-        screen.requires_grad_(True)
-    image, alpha, depth_sum, radii = rasteriser.rasterise(
-        gaussians, camera, view, background.to(gaussians.means), colours, depth, screen, threads
-    )
-    mean_depth = None if depth_sum is None else depth_sum / alpha.clamp_min(1e-8)
-    return Rendering(image, alpha, mean_depth, screen, radii)
+__all__ = [
+    "BACKENDS",
+    "C0",
+    "LOW_PASS",
+    "GaussianAdam",
+    "LearningRates",
+    "NormalEquations",
+    "ObjectRenderer",
+    "PoseProblems",
+    "Registration",
+    "Rendering",
+    "RenderingBatch",
+    "Variants",
+    "available_backends",
+    "backend_help",
+    "choose_device",
+    "contributions",
+    "covariance_2d",
+    "instruction_set",
+    "largest_contribution",
+    "missing",
+    "photometric_loss",
+    "pose_normal_equations",
+    "refusal",
+    "register",
+    "render",
+    "render_batch",
+    "renders_many",
+    "select_backend",
+    "sh_colours",
+    "shrink_view_dependence",
+]

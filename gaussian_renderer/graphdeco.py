@@ -6,8 +6,7 @@ frame and the extension sees an identity view, which lets gradients reach the po
 3D Gaussians. Alpha and depth are rendered as channels (ones and camera z).
 
 The extension ends each Gaussian at a square of 3 sigma, a little earlier where a tile begins, so
-rims differ from the other backends. But for that it agrees with `reference` to rounding: its own
-kernels were run on a CPU (`python -m scripts.cuda_on_cpu`, docs/gpu.md).
+rims differ from the other backends (docs/gpu.md).
 """
 
 import importlib
@@ -19,6 +18,7 @@ from torch import Tensor
 from scene import Camera, Gaussians
 from scene.gaussians import rotation_matrices
 
+from .backend import Backend, Outputs
 from .spherical_harmonics import sh_colours
 
 CHANNELS = 3  # compiled into the extension
@@ -39,8 +39,8 @@ def rasterise(
     with_depth: bool,
     screen: Tensor,
     threads: int,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """See `gaussian_renderer.rendering.Backend`; `threads` has no meaning on a GPU.
+) -> Outputs:
+    """See `gaussian_renderer.backend.Rasterise`; `threads` has no meaning on a GPU.
 
     `screen` must hold zeros: the extension gives its gradient but does not read its values.
     """
@@ -148,3 +148,6 @@ def _rasterise_channels(
         )
         images.append(image)
     return torch.cat(images)[:count], radii
+
+
+BACKEND = Backend("graphdeco", rasterise)

@@ -8,7 +8,6 @@ and the background is added here, which gsplat 1.5.3 refuses in packed mode. gsp
 """
 
 import importlib
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 
+from .backend import Backend, Splats, one_view
 from .reference import ALPHA_MIN, LOW_PASS, NEAR
-from .rendering import Splats, one_view
 from .spherical_harmonics import sh_colours
 from .variants import Variants
 
@@ -27,23 +26,6 @@ TILE = 16  # pixels; the size that gsplat is tested with
 
 def _package() -> ModuleType:
     return importlib.import_module("gsplat")
-
-
-@dataclass
-class PackedSplats(Splats):
-    """What growth may want to know about the Gaussians as well."""
-
-    centres: Tensor  # [V, 2] px, of the V drawn (view, Gaussian) pairs
-    gaussian_ids: Tensor  # [V]
-
-    def absolute_screen_gradients(self) -> Tensor:
-        """Sum over pixels of |dL/d(u, v)| per Gaussian, [N, 2] (AbsGS, Ye et al. 2024).
-
-        After `backward`, and only if `absgrad` was asked for.
-        """
-        gradients: Tensor = self.centres.absgrad  # type: ignore[attr-defined]  # set by gsplat
-        total = gradients.new_zeros(self.radii.shape[1], 2)
-        return total.index_add(0, self.gaussian_ids, gradients)
 
 
 def rasterise_views(
@@ -55,10 +37,9 @@ def rasterise_views(
     with_depth: bool = False,
     *,
     screen: Tensor | None = None,  # [N, 2] offsets of the projected means, the same in all views
-    absgrad: bool = False,
     variants: Variants | None = None,  # what differs from one view to another
     owners: Tensor | None = None,  # [B] int64, the variant that each view shows
-) -> PackedSplats:
+) -> Splats:
     """Renders the Gaussians through B views at once; gradients flow to all inputs.
 
     Variants share one projection: gsplat 1.5.3 takes leading dimensions for objects of their own,
@@ -94,7 +75,7 @@ def rasterise_views(
     starts = gsplat.isect_offset_encode(intersections, batch, *tiles)
     blended, alphas = gsplat.rasterize_to_pixels(
         centres, conics, channels, opacities, camera.width, camera.height, TILE,
-        starts.reshape(batch, tiles[1], tiles[0]), order, packed=True, absgrad=absgrad,
+        starts.reshape(batch, tiles[1], tiles[0]), order, packed=True,
     )  # fmt: skip
     alphas = alphas[..., 0]  # [B, H, W]
     blended = blended.permute(0, 3, 1, 2)  # [B, C (+ 1), H, W]
@@ -102,10 +83,10 @@ def rasterise_views(
     drawn = torch.zeros(batch, len(gaussians), dtype=torch.int32, device=views.device)
     drawn[rows, columns] = radii.amax(dim=-1).to(torch.int32)
     depth_sums = blended[:, count] if with_depth else None
-    return PackedSplats(images, alphas, depth_sums, drawn, centres, columns)
+    return Splats(images, alphas, depth_sums, drawn)
 
 
-rasterise = one_view(rasterise_views)
+BACKEND = Backend("gsplat", one_view(rasterise_views), rasterise_views=rasterise_views)
 
 
 def _drawn(

@@ -1,10 +1,11 @@
 """The photometric loss of 3DGS: (1 - l) L1 + l (1 - SSIM)."""
 
 import functools
-import importlib.util
 
 import torch
 from torch import Tensor
+
+from .backends import fused
 
 WINDOW = 11
 SIGMA = 1.5
@@ -41,8 +42,10 @@ def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     )
 
 
-def photometric_loss_reference(image: Tensor, target: Tensor, ssim_weight: float = 0.2) -> Tensor:
-    """Scalar loss of [C, H, W] images in plain PyTorch: the definition."""
+def photometric_loss_reference(
+    image: Tensor, target: Tensor, ssim_weight: float = 0.2, threads: int = 1
+) -> Tensor:
+    """Scalar loss of [C, H, W] images in plain PyTorch: the definition; `threads` is PyTorch's."""
     l1 = (image - target).abs().mean()
     return (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim_map(image, target).mean())
 
@@ -58,15 +61,5 @@ def photometric_loss(
 
     In float32 a fused kernel is used where there is one, unless `backend` is "reference".
     """
-    from .backends import available_backends
-
-    may_fuse = image.dtype == torch.float32 and backend != "reference"
-    if may_fuse and image.is_cuda and importlib.util.find_spec("triton") is not None:
-        from .triton.ssim import fused_photometric_loss as fused_on_gpu
-
-        return fused_on_gpu(image, target, ssim_weight)
-    if may_fuse and image.device.type == "cpu" and "cpu" in available_backends("cpu"):
-        from .cpu import fused_photometric_loss
-
-        return fused_photometric_loss(image, target, ssim_weight, threads)
-    return photometric_loss_reference(image, target, ssim_weight)
+    kernel = None if backend == "reference" else fused("photometric_loss", image)
+    return (kernel or photometric_loss_reference)(image, target, ssim_weight, threads)

@@ -1,5 +1,6 @@
 """One object and the way it is rendered; from pixels back to Gaussians."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,8 +8,10 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 
-from . import Rendering, render
-from .batch import RenderingBatch, render_batch
+from .backends import select_backend
+from .rendering import Rendering, RenderingBatch, render, render_batch
+
+_VIEWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class ObjectRenderer:
         camera: Camera,  # at one place, or at B places [B, 4, 4]
         colours: Tensor | None = None,  # [..., N, C] other channels, for each place its own
         background: Tensor | None = None,  # [C] behind them
+        depth: bool = False,
     ) -> RenderingBatch:
         """The object from every place of the camera, [..., C, H, W] like its poses [..., 4, 4]."""
         leading = camera.world_to_camera.shape[:-2]
@@ -40,6 +44,7 @@ class ObjectRenderer:
             self.background if background is None else background,
             backend=self.backend, threads=self.threads,
             colours=None if colours is None else colours.reshape(-1, *colours.shape[-2:]),
+            depth=depth,
         )  # fmt: skip
         return shown.leading(leading)
 
@@ -65,3 +70,32 @@ class ObjectRenderer:
             (sums,) = torch.autograd.grad(image, colours, stacked)
         weight = sums[:, -1]
         return sums[:, :-1] / weight.clamp_min(1e-12)[:, None], weight
+
+
+def largest_contribution(model: ObjectRenderer, cameras: Sequence[Camera]) -> Tensor:
+    """The sum of a Gaussian's blending weights over an image, largest of all cameras, [N].
+
+    In pixels: 1 is what one opaque pixel takes. What is hidden, transparent or out of frame in
+    every view has next to none, whatever its opacity.
+    """
+    largest = torch.zeros_like(model.gaussians.means[:, 0])
+    for camera in cameras:
+        _, weight = model.splat(camera, largest.new_zeros(1, camera.height, camera.width))
+        largest = torch.maximum(largest, weight)
+    return largest
+
+
+def contributions(model: ObjectRenderer, camera: Camera, views: Tensor) -> Tensor:
+    """The sum of each Gaussian's blending weights over each of B images, in pixels, [B, N].
+
+    `camera` is the lens of all `views` [B, 4, 4] (world to camera).
+    """
+    gaussians, like = model.gaussians.detach(), model.gaussians.means
+    rasterise_views = select_backend(model.backend, like.device).views(model.threads)
+    parts: list[Tensor] = []
+    for chunk in views.to(like, non_blocking=True).split(_VIEWS_AT_ONCE):
+        colours = like.new_zeros(len(chunk), len(gaussians), 1).requires_grad_(True)
+        with torch.enable_grad():
+            images = rasterise_views(gaussians, camera, chunk, like.new_zeros(1), colours).images
+            parts += torch.autograd.grad(images.sum(), colours)
+    return torch.cat(parts)[..., 0]

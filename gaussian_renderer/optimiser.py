@@ -1,17 +1,40 @@
 """Adam over the parameters of a cloud whose rows come and go."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from scene import Gaussians, carry
+from scene import Gaussians, InputError, carry
 
-from .backends import available_backends
-from .cpu import AdamGroup, adam_reference, fused_adam
+from .backends import fused
 
 EPSILON = 1e-15  # 3DGS (Kerbl et al. 2023)
+
+
+@dataclass
+class AdamGroup:
+    """One array with its moments; all are changed in place."""
+
+    values: Tensor  # [N, ...] float32
+    gradient: Tensor | None  # like values; None: the group is left alone
+    first: Tensor  # like values, running mean of the gradient
+    second: Tensor  # like values, running mean of its square
+    rate: float | Sequence[float]  # learning rate, or one for each value of a row
+
+    def rates(self) -> tuple[float, ...]:
+        """One rate, or one for each value of a row. Raises InputError when they do not fit."""
+        if isinstance(self.rate, int | float):
+            return (float(self.rate),)
+        columns = self.values[0].numel() if len(self.values) else len(self.rate)
+        if len(self.rate) != columns:
+            raise InputError(
+                f"{len(self.rate)} learning rates for rows of {columns} values: give one each, "
+                "or a single number"
+            )
+        return tuple(float(rate) for rate in self.rate)
 
 
 @dataclass(frozen=True)
@@ -39,6 +62,30 @@ class LearningRates:
         return [self.sh_constant] * channels + [self.sh_rest] * rest
 
 
+def adam_reference(
+    groups: Sequence[AdamGroup],
+    step: int,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-15,
+    threads: int = 1,
+) -> None:
+    """One step of Adam with bias correction (Kingma & Ba 2015) in plain PyTorch, in place.
+
+    The definition, for any type and device; `threads` is left to PyTorch.
+    """
+    for group in groups:
+        if group.gradient is None:
+            continue
+        values = group.values.detach()
+        rates = torch.tensor(group.rates(), dtype=values.dtype, device=values.device)
+        group.first.lerp_(group.gradient, 1 - betas[0])
+        group.second.lerp_(group.gradient.square(), 1 - betas[1])
+        mean = group.first / (1 - betas[0] ** step)
+        root = (group.second / (1 - betas[1] ** step)).sqrt() + epsilon
+        update = (mean / root).reshape(-1, len(rates)) * rates
+        values -= update.reshape(values.shape)
+
+
 class GaussianAdam:
     """Kingma & Ba 2015 with one pair of moments per parameter row; steps in place."""
 
@@ -64,14 +111,8 @@ class GaussianAdam:
             )
             for name, parameter in parameters.items()
         ]  # fmt: skip
-        if _has_kernel(gaussians.means):
-            fused_adam(groups, self.steps, betas, EPSILON, threads)
-        elif gaussians.means.is_cuda and "triton" in available_backends("cuda"):
-            from .triton.adam import fused_adam as fused_adam_on_gpu
-
-            fused_adam_on_gpu(groups, self.steps, betas, EPSILON)
-        else:
-            adam_reference(groups, self.steps, betas, EPSILON)
+        adam = fused("adam", gaussians.means) or adam_reference
+        adam(groups, self.steps, betas, EPSILON, threads)
         for parameter in parameters.values():
             parameter.grad = None
 
@@ -105,9 +146,3 @@ def shrink_view_dependence(
     degrees = [math.isqrt(place) for place in range(gaussians.sh.shape[1])]
     factors = [math.exp(-amount * degree * (degree + 1) / 6.0) for degree in degrees]
     gaussians.sh.mul_(gaussians.sh.new_tensor(factors)[None, :, None])
-
-
-def _has_kernel(tensor: Tensor) -> bool:
-    """Whether the fused kernel can update such a tensor."""
-    fits = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-    return fits and "cpu" in available_backends("cpu")

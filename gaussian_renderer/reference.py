@@ -11,8 +11,13 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 from scene.gaussians import rotation_matrices
+from scene.se3 import twist_exp
 
+from .backend import Backend, Outputs
+from .losses import photometric_loss_reference
+from .optimiser import adam_reference
 from .spherical_harmonics import sh_colours
+from .variants import Variants
 
 NEAR = 0.2  # world units; nearer Gaussians are not drawn
 LOW_PASS = 0.3  # px^2 added to the diagonal of the 2D covariance
@@ -114,8 +119,8 @@ def rasterise(
     with_depth: bool,
     screen: Tensor,
     threads: int,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """See `gaussian_renderer.rendering.Backend`; `threads` is left to PyTorch."""
+) -> Outputs:
+    """See `gaussian_renderer.backend.Rasterise`; `threads` is left to PyTorch."""
     projected = project(gaussians, camera, view, screen)
     if colours is None:
         channels = sh_colours(gaussians.sh[projected.index], projected.directions)
@@ -160,3 +165,68 @@ def _radii(projected: Projected, camera: Camera, count: int) -> Tensor:
     high = projected.means.detach() + projected.half_extents
     on_image = ((high >= 0) & (low <= size)).all(dim=1)
     return radii.index_put((projected.index,), longest * on_image)
+
+
+def pose_rows(
+    gaussians: Gaussians,
+    camera: Camera,
+    views: Tensor,  # [K, 4, 4]
+    targets: Tensor,  # [B, 3, H, W]
+    background: Tensor,  # [3]
+    huber: float,
+    *,
+    owners: Tensor,  # [K]
+    variants: Variants | None = None,
+    weights: Tensor | None = None,  # [B, H, W]
+    threads: int = 1,
+) -> Tensor:
+    """See `gaussian_renderer.backend.PoseRows`; by forward-mode autograd, one after the other."""
+    rows = []
+    for view, owner in zip(views, owners.tolist(), strict=True):
+        cloud = gaussians if variants is None else variants.gaussians_of(owner)
+        image, jacobian = pixel_jacobian(cloud, camera, view, background)
+        given = torch.ones_like(image[0]) if weights is None else weights[owner].to(image)
+        rows.append(_sums(image - targets[owner].to(image), jacobian, huber, given))
+    return torch.stack(rows)
+
+
+def pixel_jacobian(
+    gaussians: Gaussians, camera: Camera, view: Tensor, background: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The rendering [3, H, W] and its derivatives [6, 3, H, W] by the twist of exp(twist) view."""
+    gaussians = gaussians.detach()
+    view, background = view.to(gaussians.means), background.detach().to(gaussians.means)
+    screen = torch.zeros_like(gaussians.means[:, :2])
+
+    def rendering(twist: Tensor) -> Tensor:
+        return rasterise(
+            gaussians, camera, twist_exp(twist) @ view, background, None, False, screen, 1
+        )[0]  # fmt: skip
+
+    zero = torch.zeros(6, dtype=view.dtype, device=view.device)
+    directions = torch.eye(6, dtype=view.dtype, device=view.device)
+    columns = [torch.func.jvp(rendering, (zero,), (d,))[1] for d in directions]
+    return rendering(zero), torch.stack(columns)
+
+
+def _sums(residual: Tensor, jacobian: Tensor, huber: float, given: Tensor) -> Tensor:
+    """The 46 sums of residuals [3, H, W], derivatives [6, 3, H, W] and weights [H, W]."""
+    residual, jacobian, given = residual.double(), jacobian.double(), given.double()
+    norm = residual.square().sum(dim=0).sqrt()
+    inlier = norm <= huber
+    weight = given * torch.where(inlier, 1.0, huber / norm.clamp_min(1e-20))
+    cost = torch.where(inlier, 0.5 * norm.square(), huber * (norm - 0.5 * huber))
+    weighted = (jacobian * weight).flatten(1)
+    jtj, jtr = weighted @ jacobian.flatten(1).T, weighted @ residual.flatten()
+    counted = given > 0
+    sums = [(given * cost).sum(), weight.sum(), (inlier & counted).sum(), counted.sum()]
+    return torch.cat([jtj.flatten(), jtr, torch.stack([each.double() for each in sums])])
+
+
+BACKEND = Backend(
+    "reference",
+    rasterise,
+    pose_rows=pose_rows,
+    photometric_loss=photometric_loss_reference,
+    adam=adam_reference,
+)

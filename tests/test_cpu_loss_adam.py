@@ -4,14 +4,10 @@ import pytest
 import torch
 from cpu_scenes import relative_error
 
-from gaussian_renderer.cpu import (
-    AdamGroup,
-    adam_reference,
-    fused_adam,
-    fused_photometric_loss,
-    photometric_gradient,
-)
-from gaussian_renderer.losses import photometric_loss, photometric_loss_reference
+from gaussian_renderer import photometric_loss
+from gaussian_renderer.cpu import fused_adam, fused_photometric_loss, photometric_gradient
+from gaussian_renderer.losses import photometric_loss_reference
+from gaussian_renderer.optimiser import AdamGroup, adam_reference
 from scene import InputError
 
 SIZES = [(3, 61, 70), (1, 16, 16), (3, 5, 7), (4, 100, 33), (1, 1, 1)]

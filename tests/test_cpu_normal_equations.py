@@ -6,7 +6,7 @@ import pytest
 import torch
 from cpu_scenes import POSE, camera, cloud, relative_error
 
-from gaussian_renderer.normal_equations import pose_normal_equations
+from gaussian_renderer import pose_normal_equations
 from scene import InputError
 
 WHITE = torch.ones(3)

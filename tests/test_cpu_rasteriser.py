@@ -1,13 +1,10 @@
 """The native rasteriser against the definition: images, every gradient, order of summation."""
 
-import math
-
 import pytest
 import torch
 from cpu_scenes import camera, cloud, differentiate, relative_error, with_extremes
 
 from gaussian_renderer import render
-from gaussian_renderer.cpu import rasterise
 from scene import Gaussians, InputError
 
 GRADIENT_ERROR = 1e-5  # relative L2, float32 kernel against float64 autograd
@@ -166,37 +163,6 @@ def test_gaussians_that_are_not_finite_are_left_out() -> None:
         assert (tensor.grad[:7] == 0).all(), name
         # The rest lies elsewhere in its registers, but is the same arithmetic.
         assert relative_error(tensor.grad[7:], getattr(rest, name).grad) < 1e-6, name
-
-
-def test_absolute_gradients_bound_the_signed_ones() -> None:
-    gaussians = cloud().requires_grad_()
-    view = camera()
-    screen = torch.zeros(len(gaussians), 2, requires_grad=True)
-    absolute = torch.full((len(gaussians), 2), math.nan)
-    image, *_ = rasterise(
-        gaussians, view, view.world_to_camera.float(), torch.ones(3), None, False, screen, 1,
-        absolute=absolute,
-    )  # fmt: skip
-    (image * torch.randn(image.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
-    assert screen.grad is not None
-    assert (absolute >= screen.grad.abs() * (1 - 1e-4) - 1e-6).all()
-    assert absolute.sum() > 2 * screen.grad.abs().sum()  # signs cancel within a splat
-
-
-def test_absolute_gradient_of_one_pixel_is_the_signed_one() -> None:
-    gaussians = cloud(1, seed=3).requires_grad_()
-    view = camera()
-    screen = torch.zeros(1, 2, requires_grad=True)
-    absolute = torch.zeros(1, 2)
-    image, alpha, _, _ = rasterise(
-        gaussians, view, view.world_to_camera.float(), torch.ones(3), None, False, screen, 1,
-        absolute=absolute,
-    )  # fmt: skip
-    row, column = divmod(int((alpha - 0.3).abs().argmin()), view.width)
-    image[0, row, column].backward()
-    assert screen.grad is not None
-    assert screen.grad.abs().max() > 0
-    assert torch.allclose(absolute, screen.grad.abs(), rtol=1e-5)
 
 
 def test_wrong_inputs_are_named() -> None:

@@ -35,7 +35,7 @@ def _variant(name: str, out: Path) -> tuple[str, dict[str, torch.Tensor]]:
     """Runs the scene in a process of its own; skips when the processor lacks the variant."""
     environment = os.environ | {
         "SPLATPOSE_ISA": name,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), *sys.path]),
     }
     done = subprocess.run(
         [sys.executable, "-c", _RUN, str(out)],

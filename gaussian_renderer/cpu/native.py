@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scene import InputError
 
-INTERFACE = 3  # of src/module.cpp; both are raised together
+INTERFACE = 4  # of src/module.cpp; both are raised together
 
 
 @functools.cache

@@ -1,32 +1,53 @@
 """Gauss-Newton normal equations of the pose by the native kernel."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from scene import Camera, Gaussians, InputError
 
+from ..variants import Variants
 from .native import address, as_input, kernel
 from .rasteriser import cloud_inputs
 
 
-def normal_sums(
+def pose_rows(
     gaussians: Gaussians,
     camera: Camera,
-    view: Tensor,  # [4, 4]
-    target: Tensor,  # [3, H, W]
+    views: Tensor,  # [K, 4, 4]
+    targets: Tensor,  # [B, 3, H, W]
     background: Tensor,  # [3]
     huber: float,
-    weights: Tensor | None,  # [H, W]
-    threads: int,
-) -> tuple[Any, ...]:
-    """Row-wise J^T W J, J^T W r, loss, sum of weights, inliers, pixels, all plain numbers.
+    *,
+    owners: Tensor,  # [K]
+    variants: Variants | None = None,
+    weights: Tensor | None = None,  # [B, H, W]
+    threads: int = 1,
+) -> Tensor:
+    """See `gaussian_renderer.backend.PoseRows`; one view after the other, exact to rounding.
 
-    See `gaussian_renderer.normal_equations`. Raises InputError as `rasterise` does.
+    Raises InputError as `rasterise` does.
     """
     if not huber > 0:
         raise InputError(f"huber is {huber}: it must be positive (inf for least squares)")
+    rows = []
+    for view, owner in zip(views.to(gaussians.means), owners.tolist(), strict=True):
+        cloud = gaussians if variants is None else variants.gaussians_of(owner)
+        given = None if weights is None else weights[owner]
+        rows.append(_row(cloud, camera, view, targets[owner], background, huber, given, threads))
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _row(
+    gaussians: Gaussians,
+    camera: Camera,
+    view: Tensor,
+    target: Tensor,
+    background: Tensor,
+    huber: float,
+    weights: Tensor | None,
+    threads: int,
+) -> list[float]:
+    """The 46 sums of one problem."""
     screen = torch.zeros(len(gaussians), 2)
     tensors = cloud_inputs(gaussians.detach(), view, background, None, screen)
     size = (camera.height, camera.width)
@@ -34,10 +55,9 @@ def normal_sums(
     if weights is not None:
         weights = as_input(weights.detach(), size, "weights")
     radii = torch.empty(len(gaussians), dtype=torch.int32)
-    return tuple(
-        kernel().normal_equations(
-            tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, camera.width,
-            camera.height, address(tensors.view), address(target), address(weights),
-            address(tensors.background), huber, address(radii), max(1, threads),
-        )
+    jtj, jtr, *rest = kernel().normal_equations(
+        tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, camera.width,
+        camera.height, address(tensors.view), address(target), address(weights),
+        address(tensors.background), huber, address(radii), max(1, threads),
     )  # fmt: skip
+    return [*jtj, *jtr, *rest]

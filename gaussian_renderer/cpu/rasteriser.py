@@ -40,7 +40,6 @@ class _Call:
     camera: Camera
     with_depth: bool
     threads: int
-    absolute: Tensor | None  # [N, 2]
 
 
 def rasterise(
@@ -52,21 +51,13 @@ def rasterise(
     with_depth: bool,
     screen: Tensor,  # [N, 2]
     threads: int,
-    *,
-    absolute: Tensor | None = None,  # [N, 2] float32
 ) -> Outputs:
-    """See `gaussian_renderer.rendering.Backend`.
-
-    Args:
-        absolute: if given, backward writes into it the sum over pixels of |dL/d(u, v)|, the
-            measure by which AbsGS (Ye et al. 2024) decides which Gaussians to split.
+    """See `gaussian_renderer.backend.Rasterise`.
 
     Raises InputError for wrong shapes, types or devices, and for a kernel of another version.
     """
-    call = _Call(camera, with_depth, threads, absolute)
+    call = _Call(camera, with_depth, threads)
     tensors = cloud_inputs(gaussians, view, background, colours, screen)
-    if absolute is not None:
-        as_input(absolute, (len(gaussians), 2), "absolute")
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         image, alpha, depth, radii = _Rasterise.apply(call, *tensors)
         return image, alpha, depth, radii
@@ -145,11 +136,10 @@ class _Rasterise(torch.autograd.Function):
             torch.empty_like(t) if need and t is not None else None
             for t, need in zip(tensors[:8], ctx.needs_input_grad[1:9], strict=True)
         ]
-        outputs = [address(g) for g in gradients]
-        outputs.insert(7, address(ctx.call.absolute))
+        outputs = tuple(address(g) for g in gradients)
         kernel().backward(
             ctx.state, tensors.addresses(), address(image), address(alpha), address(depth),
-            *(address(d) for d in cotangents), tuple(outputs), max(1, ctx.call.threads),
+            *(address(d) for d in cotangents), outputs, max(1, ctx.call.threads),
         )  # fmt: skip
         background = None
         if ctx.needs_input_grad[9] and cotangents[0] is not None:

@@ -1,4 +1,4 @@
-"""Adam over the arrays of a cloud, one kernel for each, in place. See `cpu.adam_reference`."""
+"""Adam over the arrays of a cloud, one kernel each, in place. See `optimiser.adam_reference`."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..cpu import AdamGroup
+from ..optimiser import AdamGroup
 
 BLOCK = 1024  # values of one program
 
@@ -17,11 +17,12 @@ def fused_adam(
     step: int,  # 1 for the first
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-15,
+    threads: int = 1,
 ) -> None:
     """One step of Adam with bias correction (Kingma & Ba 2015), as `torch.optim.Adam` does it.
 
-    A row may have one rate for its first values and another for the rest. Raises ValueError when
-    it has more, or when an array is not contiguous.
+    A row may have one rate for its first values and another for the rest; `threads` has no meaning
+    here. Raises ValueError when a row has more rates, or when an array is not contiguous.
     """
     for group in groups:
         if group.gradient is None or not group.values.numel():

@@ -19,7 +19,7 @@ from ..reference import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 from .binning import TILE, Bins, tiles_of
 
 CHUNK = 8  # Gaussians
-WARPS = 4  # of a program; both chosen by registers, not by time: benchmarks/triton_settings.py
+WARPS = 4  # of a program; both chosen by registers, not by time
 GROUP = 4  # channels of one pass
 GEOMETRY = 6  # gradients of a slot before those of the channels
 _TILE = tl.constexpr(TILE)

@@ -21,7 +21,8 @@ from .rasteriser import opacities_of
 from .tangents import ROWS, TWIST, tangents
 
 CHUNK = 2  # Gaussians; their derivatives by the pose are held for 256 pixels
-WARPS = 8  # of a program; both chosen by registers, not by time: benchmarks/triton_settings.py
+WARPS = 8  # of a program; both chosen by registers, not by time
+_NUMBERS_AT_ONCE = 2**27  # of the derivatives of all Gaussians in one call; bounds the memory
 _PAD = 8  # components of a twist, filled up to a power of two
 _SUMS = _PAD * _PAD + _PAD + 4  # J^T W J, J^T W r, loss, weight, inliers, pixels
 _K, _TWIST, _TABLE = tl.constexpr(_PAD), tl.constexpr(TWIST), tl.constexpr(ROWS * TWIST)
@@ -40,12 +41,32 @@ def pose_rows(
     owners: Tensor,  # [K] int64, the target (and the variant) of each view
     variants: Variants | None = None,
     weights: Tensor | None = None,  # [B, H, W], not negative
+    threads: int = 1,
 ) -> Tensor:
-    """J^T W J (36), J^T W r (6), loss, sum of weights, inliers, pixels: [K, 46] float64.
+    """See `gaussian_renderer.backend.PoseRows`; `threads` has no meaning here.
 
-    The device is waited for once, to learn how many pairs of Gaussian and tile there are.
+    The device is waited for once a chunk, to learn how many pairs of Gaussian and tile there are.
     """
-    views = views.to(gaussians.means)
+    most = max(1, _NUMBERS_AT_ONCE // (max(1, len(gaussians)) * ROWS * TWIST))
+    chunks = zip(views.to(gaussians.means).split(most), owners.split(most), strict=True)
+    problem = targets, background, huber
+    return torch.cat(
+        [_rows(gaussians, camera, some, *problem, own, variants, weights) for some, own in chunks]
+    )
+
+
+def _rows(
+    gaussians: Gaussians,
+    camera: Camera,
+    views: Tensor,
+    targets: Tensor,
+    background: Tensor,
+    huber: float,
+    owners: Tensor,
+    variants: Variants | None,
+    weights: Tensor | None,
+) -> Tensor:
+    """The rows of one launch."""
     pixels, conics, depths, spreads = project(
         gaussians.means, gaussians.log_scales, gaussians.quaternions, views, camera
     )

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from scene import Camera, Gaussians
 
-from ..rendering import Splats, one_view
+from ..backend import Splats, one_view
 from ..variants import Variants
 from .binning import bin_splats, cover
 from .blending import blend

@@ -19,8 +19,13 @@ BLOCK = 128  # pixels of one image row per program
 _RADIUS = WINDOW // 2
 
 
-def fused_photometric_loss(image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
-    """Scalar (1 - l) L1 + l (1 - SSIM) of float32 [C, H, W] images; gradients flow to `image`."""
+def fused_photometric_loss(
+    image: Tensor, target: Tensor, ssim_weight: float = 0.2, threads: int = 1
+) -> Tensor:
+    """Scalar (1 - l) L1 + l (1 - SSIM) of float32 [C, H, W] images; gradients flow to `image`.
+
+    `threads` has no meaning here.
+    """
     loss: Tensor = _PhotometricLoss.apply(image.contiguous(), target.contiguous(), ssim_weight)
     return loss
 

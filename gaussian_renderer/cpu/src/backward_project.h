@@ -8,7 +8,7 @@ namespace splatpose::SPLATPOSE_ISA {
 
 // What the tiles said about LANES Gaussians, and the gradient that grows out of it.
 struct Flow {
-  F moments[SLOT_GEOMETRY];  // sums of h s, h t, h ss, h st, h tt, h, |du|, |dv|
+  F moments[6];  // sums of h s, h t, h ss, h st, h tt, h
   F pixel[2];                // dL/d(u, v)
   F point[3];                // dL/d(camera-frame point)
   F depth;
@@ -182,7 +182,7 @@ inline void backward_lanes(const Frame& frame, const Cloud& cloud, const CloudGr
   F columns[SLOT_GEOMETRY + GROUP];
   load_columns<SLOT_GEOMETRY + GROUP>(rows, size, LANES, columns);
   Flow flow;
-  for (int k = 0; k < SLOT_GEOMETRY; ++k) flow.moments[k] = columns[k];
+  for (int k = 0; k < 6; ++k) flow.moments[k] = columns[k];
   const F* channel = columns + SLOT_GEOMETRY;
   flow.depth = F{};
   if (frame.depth) load_columns<1>(rows + SLOT_GEOMETRY + frame.channels - 1, size, LANES, &flow.depth);
@@ -216,7 +216,6 @@ inline void backward_lanes(const Frame& frame, const Cloud& cloud, const CloudGr
   write<4>(d_quaternion, g, first, count, gradient.quaternions);
   write<1>(d_logit, g, first, count, gradient.opacity_logits);
   write<2>(flow.pixel, g, first, count, gradient.screen);
-  write<2>(flow.moments + 6, g, first, count, gradient.absolute);
 }
 
 inline void project_backward(Frame& frame, const Cloud& cloud, const CloudGradient& gradient,

@@ -21,10 +21,10 @@ struct alignas(64) BackwardScratch {
 // Sums over pixels of h = alpha dL/dalpha times powers of (s, t), see Splat.
 template <int C>
 struct Moments {
-  F h{}, s{}, t{}, ss{}, st{}, tt{}, absolute_u{}, absolute_v{}, channel[C]{};
+  F h{}, s{}, t{}, ss{}, st{}, tt{}, channel[C]{};
 };
 
-template <int C, bool ABSOLUTE>
+template <int C>
 SPLATPOSE_INLINE void backward_part(const Splat& g, int block, int part, BackwardScratch& scratch,
                                     Moments<C>& sums) {
   float* cell = scratch.cells + block * CELL + part * LANES;
@@ -57,24 +57,19 @@ SPLATPOSE_INLINE void backward_part(const Splat& g, int block, int part, Backwar
   sums.ss = fma(hs, s, sums.ss);
   sums.st = fma(hs, t, sums.st);
   sums.tt = fma(ht, t, sums.tt);
-  if (ABSOLUTE) {
-    sums.absolute_u += absolute(hs);
-    sums.absolute_v += absolute(fma(hs, broadcast(g.sv), ht * g.tv));
-  }
 }
 
-template <int C, bool ABSOLUTE>
+template <int C>
 inline void backward_splat(const Splat& g, uint64_t blocks, int group, BackwardScratch& s,
                            float* slot, bool alone) {
   Moments<C> m;
   for (; blocks; blocks &= blocks - 1) {
     const int block = __builtin_ctzll(blocks);
-    for (int part = 0; part < PARTS; ++part) backward_part<C, ABSOLUTE>(g, block, part, s, m);
+    for (int part = 0; part < PARTS; ++part) backward_part(g, block, part, s, m);
   }
-  const F scale = broadcast(1.38629436f);  // 2 ln 2: ln(alpha) falls by ln 2 (s^2 + t^2)
   const F vectors[16] = {
-      m.s, m.t, m.ss, m.st, m.tt, m.h, scale * g.su * m.absolute_u, scale * m.absolute_v,
-      m.channel[0], C > 1 ? m.channel[1 % C] : F{}, C > 2 ? m.channel[2 % C] : F{},
+      m.s, m.t, m.ss, m.st, m.tt, m.h, F{}, F{}, m.channel[0],
+      C > 1 ? m.channel[1 % C] : F{}, C > 2 ? m.channel[2 % C] : F{},
       C > 3 ? m.channel[3 % C] : F{}};
   if (alone) return lane_sums(vectors, slot);
   float total[16];
@@ -144,7 +139,7 @@ inline void load_cells(const Frame& frame, const TilePlace& place, uint64_t bloc
   }
 }
 
-template <int C, bool ABSOLUTE>
+template <int C>
 inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGradient& image,
                           BackwardScratch& s) {
   const TilePlace place = tile_place(frame, tile);
@@ -174,25 +169,23 @@ inline void backward_tile(Frame& frame, int64_t tile, int group, const ImageGrad
       std::memcpy(local.channel, features + pair.splat * extra + (group - 1) * GROUP,
                   sizeof(local.channel));
     }
-    backward_splat<C, ABSOLUTE>(local, touched[i], group, s, slots + pair.slot * size,
+    backward_splat<C>(local, touched[i], group, s, slots + pair.slot * size,
                                 frame.channels <= GROUP);
   }
 }
 
-template <bool ABSOLUTE>
 inline void backward_group(Frame& frame, int64_t tile, int group, const ImageGradient& image,
                            BackwardScratch& s) {
   switch (smaller(frame.channels - group * GROUP, GROUP)) {
-    case 1: return backward_tile<1, ABSOLUTE>(frame, tile, group, image, s);
-    case 2: return backward_tile<2, ABSOLUTE>(frame, tile, group, image, s);
-    case 3: return backward_tile<3, ABSOLUTE>(frame, tile, group, image, s);
-    default: return backward_tile<4, ABSOLUTE>(frame, tile, group, image, s);
+    case 1: return backward_tile<1>(frame, tile, group, image, s);
+    case 2: return backward_tile<2>(frame, tile, group, image, s);
+    case 3: return backward_tile<3>(frame, tile, group, image, s);
+    default: return backward_tile<4>(frame, tile, group, image, s);
   }
 }
 
 // Leaves one gradient for every (tile, splat) pair in frame.slots.
-inline void blend_backward(Frame& frame, const ImageGradient& image, bool absolute_sums,
-                           int threads) {
+inline void blend_backward(Frame& frame, const ImageGradient& image, int threads) {
   const int groups = (frame.channels + GROUP - 1) / GROUP;
   auto* scratch =
       static_cast<BackwardScratch*>(frame.scratch.reserve(sizeof(BackwardScratch) * threads));
@@ -205,11 +198,7 @@ inline void blend_backward(Frame& frame, const ImageGradient& image, bool absolu
     if (start[tile] == start[tile + 1]) return;
     const FlushSubnormals scope;
     for (int group = 0; group < groups; ++group) {
-      if (absolute_sums) {
-        backward_group<true>(frame, tile, group, image, scratch[worker]);
-      } else {
-        backward_group<false>(frame, tile, group, image, scratch[worker]);
-      }
+      backward_group(frame, tile, group, image, scratch[worker]);
     }
   });
 }

@@ -37,7 +37,7 @@ void rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_sta
 void backward(Frame& frame, const Cloud& cloud, const ImageGradient& image,
               const CloudGradient& gradient, int threads) {
   const double start = now();
-  blend_backward(frame, image, gradient.absolute != nullptr, threads);
+  blend_backward(frame, image, threads);
   const double blended = now();
   project_backward(frame, cloud, gradient, threads);
   frame.seconds[BLEND_BACKWARD] = blended - start;

@@ -19,7 +19,7 @@ constexpr int TILE_BITS = 5;     // of a pixel coordinate inside a tile
 constexpr int TILE = 1 << TILE_BITS;  // pixels; 8 x 8 blocks of 4 x 4 pixels
 constexpr int BLOCKS = 64;       // of a tile
 constexpr int GROUP = 4;         // channels that are blended together
-constexpr int SLOT_GEOMETRY = 8; // floats of a gradient slot before its channels
+constexpr int SLOT_GEOMETRY = 8; // floats of a gradient slot before its channels; 6 are used
 constexpr int CHUNK = 1024;      // Gaussians handed out together; fixed, so sums keep their order
 
 struct Pinhole {
@@ -50,8 +50,7 @@ struct CloudGradient {  // same shapes as Cloud; null: not wanted
   float* sh;
   float* colours;
   float* screen;
-  float* absolute;  // [N, 2] sum over pixels of |dL/d(u, v)|
-  double* view;     // [12]
+  double* view;  // [12]
 };
 
 // One Gaussian on the image plane; exactly one cache line. With dx and dy counted from a pixel to

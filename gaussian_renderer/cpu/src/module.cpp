@@ -17,7 +17,7 @@ using namespace splatpose;
 
 namespace {
 
-constexpr int INTERFACE = 3;  // raised with every change of this file's signatures
+constexpr int INTERFACE = 4;  // raised with every change of this file's signatures
 
 using Address = uint64_t;  // data_ptr() of a tensor; 0 for none
 
@@ -110,7 +110,7 @@ Saved* rasterise(nb::tuple cloud_tuple, double fx, double fy, double cx, double 
   return keep ? saved.release() : nullptr;
 }
 
-// gradients: means, log_scales, quaternions, opacity_logits, sh, colours, screen, absolute, view
+// gradients: means, log_scales, quaternions, opacity_logits, sh, colours, screen, view
 void backward(Saved& saved, nb::tuple cloud_tuple, Address image, Address alpha, Address depth,
               Address d_image, Address d_alpha, Address d_depth, nb::tuple gradients, int threads) {
   const Cloud cloud = cloud_of(cloud_tuple);
@@ -119,9 +119,9 @@ void backward(Saved& saved, nb::tuple cloud_tuple, Address image, Address alpha,
                                 at<const float>(d_alpha), at<const float>(d_depth)};
   const auto out = [&](int k) { return at<float>(nb::cast<Address>(gradients[k])); };
   double view_sum[12];
-  float* view = out(8);
+  float* view = out(7);
   const CloudGradient gradient{out(0), out(1), out(2), out(3), out(4),
-                               out(5), out(6), out(7), view ? view_sum : nullptr};
+                               out(5), out(6), view ? view_sum : nullptr};
   {
     nb::gil_scoped_release release;
     kernel().backward(*saved.frame, cloud, cotangent, gradient, threads);
