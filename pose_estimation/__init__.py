@@ -1,23 +1,24 @@
 """Where the camera stood: a gallery, coarse poses of a query, and their refinement."""
 
-from .alignment import align_poses, reprojection_shift
-from .appearance import Appearance
-from .calibration import calibrate_pose_check
-from .errors import rotation_error, translation_error
-from .gallery import Gallery, build_gallery, load_gallery, save_gallery
-from .hypotheses import Hypothesis
-from .matchers import Matcher, MatcherName, Selection, select_matcher
+from .errors import align_poses, reprojection_shift, rotation_error, translation_error
+from .gallery import Gallery, load_gallery, save_gallery
+from .hypotheses import Hypothesis, Matcher
+from .learn_pose_check import calibrate_pose_check
+from .matchers import MATCHERS, Selection, matcher_names, select_matcher
+from .multiscale import ExpectedResidual
 from .pose_check import PoseCheck, fit_pose_check
 from .refine import estimate_pose, estimate_poses
 from .settings import PAPER, PoseEstimate, PoseSettings
+from .templates import build_gallery
+from .viewpoints import object_extent
 
 __all__ = [
+    "MATCHERS",
     "PAPER",
-    "Appearance",
+    "ExpectedResidual",
     "Gallery",
     "Hypothesis",
     "Matcher",
-    "MatcherName",
     "PoseCheck",
     "PoseEstimate",
     "PoseSettings",
@@ -29,6 +30,8 @@ __all__ = [
     "estimate_poses",
     "fit_pose_check",
     "load_gallery",
+    "matcher_names",
+    "object_extent",
     "reprojection_shift",
     "rotation_error",
     "save_gallery",

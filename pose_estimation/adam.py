@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gaussian_renderer import photometric_loss, render
-from gaussian_renderer.object_renderer import ObjectRenderer
+from gaussian_renderer import ObjectRenderer, photometric_loss, render
+from scene import Camera
 from scene.se3 import screw_exp, twist_exp
 
-from .pyramid import Level
 from .settings import Schedule
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba 2015
@@ -40,7 +39,8 @@ class Adam:
 
 def refine_screw(
     model: ObjectRenderer,
-    level: Level,
+    camera: Camera,  # the lens of the query; its pose is not used
+    image: Tensor,  # [3, H, W] the query
     start: Tensor,  # [4, 4] float64 world_to_camera, the coarse pose; the camera stays there
     centre: Tensor,  # [3] of the object, world: screws are expressed about it
     *,
@@ -65,14 +65,15 @@ def refine_screw(
     else:
         rates = [0.01 * 0.8 ** ((step + 1) / 100) for step in range(steps)]
     return _optimise(
-        model, level, start, centre, lambda: screw_exp(omega, v, theta), [omega, v, theta],
+        model, camera, image, start, centre, lambda: screw_exp(omega, v, theta), [omega, v, theta],
         rates, ssim_weight,
     )  # fmt: skip
 
 
 def refine_twist(
     model: ObjectRenderer,
-    level: Level,
+    camera: Camera,  # the lens of the query; its pose is not used
+    image: Tensor,  # [3, H, W] the query
     start: Tensor,  # [4, 4] float64 world_to_camera
     centre: Tensor,  # [3] of the object, world
     radius: float,  # of the object: the unit of translations, so that one rate fits both halves
@@ -92,13 +93,22 @@ def refine_twist(
     unit = torch.tensor([1.0] * 3 + [radius] * 3).to(like, non_blocking=True)
     rates = [learning_rate * final_share ** (step / max(1, steps - 1)) for step in range(steps)]
     return _optimise(
-        model, level, start, centre, lambda: twist_exp(twist * unit), [twist], rates, ssim_weight
+        model,
+        camera,
+        image,
+        start,
+        centre,
+        lambda: twist_exp(twist * unit),
+        [twist],
+        rates,
+        ssim_weight,
     )
 
 
 def _optimise(
     model: ObjectRenderer,
-    level: Level,
+    camera: Camera,  # the lens of the query; its pose is not used
+    image: Tensor,  # [3, H, W] the query
     start: Tensor,
     centre: Tensor,
     motion: Callable[[], Tensor],  # of the object about `centre`, [4, 4]
@@ -107,16 +117,16 @@ def _optimise(
     ssim_weight: float,
 ) -> tuple[Tensor, list[float]]:
     """The loop of both parametrisations."""
-    camera = level.camera.at(start @ _shift(centre))
+    camera = camera.at(start @ _shift(centre))
     to_centre = _shift(-centre).to(model.gaussians.means, non_blocking=True)
     optimiser = Adam(parameters)
     losses = []
     for rate in rates:
-        image = render(
+        shown = render(
             model.gaussians, camera, model.background, motion() @ to_centre,
             backend=model.backend, threads=model.threads,
         ).image  # fmt: skip
-        loss = photometric_loss(image, level.image, ssim_weight, model.backend, model.threads)
+        loss = photometric_loss(shown, image, ssim_weight, model.backend, model.threads)
         losses.append(loss.detach())
         if not loss.requires_grad:  # nothing of the object is in the frame: nothing to follow
             break

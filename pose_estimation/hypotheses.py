@@ -1,7 +1,8 @@
-"""From "this picture looks like that one, rolled and shifted" to camera poses."""
+"""Coarse poses: from "this image looks like that one, rolled and shifted" to camera poses."""
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,20 @@ class Hypothesis:
 
     world_to_camera: Tensor  # [4, 4] float64
     score: float  # higher is better; comparable within one query and one matcher
+
+
+class Matcher(Protocol):
+    """Finds coarse poses of queries of one object (see matchers/)."""
+
+    name: str
+
+    def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
+        """Poses of a query [3, H, W] in 0..1 seen through the lens of `camera`, best first."""
+        ...
+
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        """`coarse_poses` of each of B queries [B, 3, H, W]."""
+        ...
 
 
 def ray_of(camera: Camera, x: float, y: float) -> tuple[float, float]:

@@ -1,179 +1,189 @@
-"""Levenberg-Marquardt on the six pose parameters: the second-order step at the end."""
+"""Levenberg-Marquardt on the six parameters of each of M poses: the second-order descent.
 
-import math
-import operator
+The poses descend in lock step, each by its own damping, and drop out as they end.
+"""
+
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .damped_step import Move, depth_of, propose
+from scene.se3 import hat, twist_exp
 
 _DAMPING_START = 1e-3
 _DAMPING_LEAST, _DAMPING_MOST = 1e-7, 1e6
 _ACCEPT, _REJECT = 0.2, 8.0  # factors of the damping after a step that helped, or did not
 _STRETCH, _STRETCH_MOST = 1.6, 5.0  # factor of the stretch after each step in one direction
 _SAME_WAY = 0.7  # cosine between two steps that counts as one direction
+_LONGEST = 0.35  # largest step before it is stretched, radians and object radii
+_FARTHEST = 2.5  # by that factor at most may the distance change
 
 
-class Equations(Protocol):
-    """What the renderer gives at one pose (see gaussian_renderer.normal_equations)."""
+class Equations(NamedTuple):
+    """What the renderer tells at K poses (see gaussian_renderer.normal_equations)."""
 
-    @property
-    def jtj(self) -> Tensor:
-        """[6, 6] float64, J^T W J for the left twist (omega, v) in the camera frame."""
-        ...
-
-    @property
-    def jtr(self) -> Tensor:
-        """[6] float64, J^T W r of the residual rendering - query: the gradient of `loss`."""
-        ...
-
-    @property
-    def loss(self) -> float:
-        """The robust cost."""
-        ...
+    jtj: Tensor  # [K, 6, 6] float64, J^T W J for the left twist (omega, v) in the camera frame
+    jtr: Tensor  # [K, 6] float64, J^T W r of the residual rendering - query: gradient of the loss
+    loss: Tensor  # [K] float64, the robust cost
 
 
-@dataclass(frozen=True)
-class Descent:
-    """The end of a Levenberg-Marquardt run."""
+class Descent(NamedTuple):
+    """Where M runs ended."""
 
-    world_to_camera: Tensor  # [4, 4] float64
-    loss: float
-    jtj: Tensor  # [6, 6] float64 at that pose, camera frame
-    evaluations: int
-    converged: bool
-    history: tuple[float, ...]  # loss at every accepted pose, the start first
+    world_to_camera: Tensor  # [M, 4, 4] float64
+    loss: Tensor  # [M]
+    jtj: Tensor  # [M, 6, 6] at those poses, camera frame
+    evaluations: Tensor  # [M] int64
+    converged: Tensor  # [M] bool
 
 
 def levenberg_marquardt(
-    equations: Callable[[Tensor], Equations],  # at a world_to_camera [4, 4] float64
-    start: Tensor,  # [4, 4] float64
+    equations: Callable[[Tensor, Tensor], Equations],  # of the problems [K], at poses [K, 4, 4]
+    start: Tensor,  # [M, 4, 4] float64 world_to_camera
     centre: Tensor,  # [3] of the object, world
     radius: float,  # of the object, world units
     *,
-    evaluations: int = 12,
-    tolerance: float = 1e-5,  # step in radians and object radii at which it has converged
+    evaluations: int = 12,  # of the equations for each pose, at most
+    tolerance: float = 1e-5,  # step in radians and object radii at which a pose has converged
 ) -> Descent:
-    """Minimises the robust cost over world_to_camera by damped Gauss-Newton steps.
+    """Minimises M robust costs over world_to_camera by damped Gauss-Newton steps.
 
     Steps are taken and damped in coordinates about the object's centre, with translations in units
     of its radius: there a turn and a shift are hardly coupled, and the result does not depend on
     the unit of length. Texture finer than the error makes Gauss-Newton steps too short, so that
     many small ones follow each other in one direction; then they are stretched, as long as it pays.
     """
-    run = _Run(start, equations(start), evaluations, tolerance)
-    start_depth = depth_of(start, centre)
-    while run.goes_on:
-        damping, stretch = torch.tensor([run.damping, run.stretch], dtype=torch.float64)
-        move = propose(
-            run.pose, run.current.jtj, run.current.jtr, damping, stretch, start_depth, centre,
-            radius,
-        )  # fmt: skip
-        if bool(move.possible):
-            run.take(move, equations(move.pose))
-        else:
-            run.stop()
-    return run.end()
+    runs = _started(start, equations(torch.arange(len(start)), start), centre)
+    used, ended = 1, []  # all that go on have used as many evaluations
+    while len(runs.number) and used < evaluations:
+        step, moved, possible = _propose(runs, centre, radius)
+        if not bool(possible.all()):
+            ended.append((runs.at(~possible), used))
+            runs, step, moved = runs.at(possible), step[possible], moved[possible]
+        if len(runs.number):
+            used += 1
+            runs = _taken(runs, step, moved, equations(runs.number, moved), tolerance)
+        over = runs.converged | (runs.damping > _DAMPING_MOST)
+        if bool(over.any()):
+            ended.append((runs.at(over), used))
+            runs = runs.at(~over)
+    return _in_order([*ended, (runs, used)])
 
 
-def levenberg_marquardt_together(
-    equations: Callable[[list[int], Tensor], Sequence[Equations]],  # of problems, at [K, 4, 4]
-    starts: Tensor,  # [B, 4, 4] float64
-    centre: Tensor,
-    radius: float,
-    *,
-    evaluations: int = 12,
-    tolerance: float = 1e-5,
-) -> list[Descent]:
-    """`levenberg_marquardt` for B problems in lock step, by the same rules, each for itself.
+class _Runs(NamedTuple):
+    """K minimisations that go on."""
 
-    `equations` is asked once per step for all problems that still go on.
+    number: Tensor  # [K] among all M
+    pose: Tensor  # [K, 4, 4]
+    jtj: Tensor  # [K, 6, 6] there, as in Equations
+    jtr: Tensor
+    loss: Tensor
+    damping: Tensor  # [K]
+    stretch: Tensor  # [K]
+    previous: Tensor  # [K, 6] the last step that helped
+    converged: Tensor  # [K] bool
+    start_depth: Tensor  # [K] of the object's centre
+
+    def at(self, mask: Tensor) -> "_Runs":
+        """Those of a mask [K]."""
+        return _Runs(*(part[mask] for part in self))
+
+
+def _started(start: Tensor, first: Equations, centre: Tensor) -> _Runs:
+    count = len(start)
+    return _Runs(
+        number=torch.arange(count),
+        pose=start,
+        jtj=first.jtj,
+        jtr=first.jtr,
+        loss=first.loss,
+        damping=torch.full((count,), _DAMPING_START, dtype=torch.float64),
+        stretch=torch.ones(count, dtype=torch.float64),
+        previous=torch.zeros(count, 6, dtype=torch.float64),
+        converged=torch.zeros(count, dtype=torch.bool),
+        start_depth=_depth(start, centre),
+    )
+
+
+def _propose(runs: _Runs, centre: Tensor, radius: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The next steps [K, 6] before they are stretched, where they lead [K, 4, 4], and whether.
+
+    A step is not possible when the equations say nothing, or when it leads astray.
     """
-    first, depths = equations(list(range(len(starts))), starts), depth_of(starts, centre)
-    runs = [
-        _Run(start, at, evaluations, tolerance) for start, at in zip(starts, first, strict=True)
-    ]
-    while going := [number for number, run in enumerate(runs) if run.goes_on]:
-        moves = _propose_together([runs[number] for number in going], depths[going], centre, radius)
-        taken = dict(zip(going, moves, strict=True))
-        for number in [n for n, move in taken.items() if not bool(move.possible)]:
-            runs[number].stop()
-            del taken[number]
-        if taken:
-            poses = torch.stack([move.pose for move in taken.values()])
-            found = equations(list(taken), poses)
-            for (number, move), there in zip(taken.items(), found, strict=True):
-                runs[number].take(move, there)
-    return [run.end() for run in runs]
+    change = _object_frame(runs.pose, centre, radius)
+    jtr = _times(change.mT, runs.jtr)
+    step, solved = _solve(change.mT @ runs.jtj @ change, jtr, runs.damping)
+    step = step * (_LONGEST / step.abs().amax(-1).clamp_min(1e-12)).clamp_max(1.0)[:, None]
+    moved = twist_exp(_times(change, step) * runs.stretch[:, None]) @ runs.pose
+    # The camera may fly away or into the object before a foreign image. The second would also cost
+    # seconds, when splats cover the whole frame.
+    depth = _depth(moved, centre)
+    near = (runs.start_depth / _FARTHEST).clamp_min(radius)
+    return step, moved, solved & (near < depth) & (depth < runs.start_depth * _FARTHEST)
 
 
-class _Run:
-    """One minimisation: where it stands, and what follows from the equations after a step."""
-
-    def __init__(self, start: Tensor, first: Equations, evaluations: int, tolerance: float) -> None:
-        self.pose, self.current = start, first
-        self._previous = [0.0] * 6
-        self.damping, self.stretch = _DAMPING_START, 1.0
-        self._most, self._tolerance = evaluations, tolerance
-        self._used, self._converged, self._stuck = 1, False, False
-        self._history = [first.loss]
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether another step is to be tried."""
-        ended = self._converged or self._stuck or self.damping > _DAMPING_MOST
-        return self._used < self._most and not ended
-
-    def take(self, move: Move, trial: Equations) -> None:
-        """Keeps a step that helped; else shortens the next one."""
-        self._used += 1
-        step = move.step.tolist()
-        small = max(map(abs, step)) * self.stretch < self._tolerance
-        if trial.loss < self.current.loss:
-            self._converged = small
-            onwards = _same_way(step, self._previous)
-            self.stretch = min(self.stretch * _STRETCH, _STRETCH_MOST) if onwards else 1.0
-            self.damping = max(self.damping * _ACCEPT, _DAMPING_LEAST)
-            self.pose, self.current, self._previous = move.pose, trial, step
-            self._history.append(trial.loss)
-        elif self.stretch > 1:
-            self.stretch = 1.0
-        else:
-            self._converged = small
-            self.damping *= _REJECT
-
-    def stop(self) -> None:
-        """There is no sensible step from here."""
-        self._stuck = True
-
-    def end(self) -> Descent:
-        """What has been reached."""
-        return Descent(
-            self.pose, self.current.loss, self.current.jtj, self._used, self._converged,
-            tuple(self._history),
-        )  # fmt: skip
+def _taken(runs: _Runs, step: Tensor, moved: Tensor, found: Equations, tolerance: float) -> _Runs:
+    """Where the steps that helped lead; after the others the next one is shorter."""
+    helped, was_stretched = found.loss < runs.loss, runs.stretch > 1
+    one, matrix = helped[:, None], helped[:, None, None]
+    onwards = helped & _same_way(step, runs.previous)
+    longer = (runs.stretch * _STRETCH).clamp_max(_STRETCH_MOST)
+    less = (runs.damping * _ACCEPT).clamp_min(_DAMPING_LEAST)
+    more = torch.where(was_stretched, runs.damping, runs.damping * _REJECT)
+    small = step.abs().amax(-1) * runs.stretch < tolerance
+    return runs._replace(
+        pose=torch.where(matrix, moved, runs.pose),
+        jtj=torch.where(matrix, found.jtj, runs.jtj),
+        jtr=torch.where(one, found.jtr, runs.jtr),
+        loss=torch.where(helped, found.loss, runs.loss),
+        damping=torch.where(helped, less, more),
+        stretch=torch.where(onwards, longer, 1.0),
+        previous=torch.where(one, step, runs.previous),
+        converged=small & (helped | ~was_stretched),
+    )
 
 
-def _propose_together(
-    runs: Sequence[_Run], depths: Tensor, centre: Tensor, radius: float
-) -> list[Move]:
-    """The next step of each run."""
-    moves = propose(
-        torch.stack([run.pose for run in runs]),
-        torch.stack([run.current.jtj for run in runs]),
-        torch.stack([run.current.jtr for run in runs]),
-        torch.tensor([run.damping for run in runs], dtype=torch.float64),
-        torch.tensor([run.stretch for run in runs], dtype=torch.float64),
-        depths, centre, radius,
-    )  # fmt: skip
-    return [Move(*parts) for parts in zip(*moves, strict=True)]
+def _in_order(ended: Sequence[tuple[_Runs, int]]) -> Descent:
+    """The ends of all runs, by their numbers, from groups that used as many evaluations."""
+    all_ = _Runs(*map(torch.cat, zip(*(runs for runs, _ in ended), strict=True)))
+    used = torch.cat([torch.full_like(runs.number, count) for runs, count in ended])
+    order = all_.number.argsort()
+    parts = (all_.pose, all_.loss, all_.jtj, used, all_.converged)
+    return Descent(*(part[order] for part in parts))
 
 
-def _same_way(step: list[float], previous: list[float]) -> bool:
-    """True when two steps point the same way."""
-    lengths = math.hypot(*step) * math.hypot(*previous)
-    return lengths > 0 and sum(map(operator.mul, step, previous)) > _SAME_WAY * lengths
+def _depth(pose: Tensor, centre: Tensor) -> Tensor:
+    """Camera z [K] of a point [3] of the world."""
+    return (pose[:, 2, :3] * centre).sum(-1) + pose[:, 2, 3]
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """[K, 6, 6] by [K, 6]."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _object_frame(pose: Tensor, centre: Tensor, radius: float) -> Tensor:
+    """[K, 6, 6]: (turn, shift / radius) about the object's centre to a twist of the camera."""
+    position = pose[:, :3, :3] @ centre + pose[:, :3, 3]
+    change = torch.eye(6, dtype=pose.dtype).repeat(len(pose), 1, 1)
+    change[:, 3:, :3] = hat(position)
+    change[:, 3:, 3:] *= radius
+    return change
+
+
+def _solve(jtj: Tensor, jtr: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """The damped steps [K, 6]; False where the equations say nothing (no object in the frame)."""
+    diagonal = jtj.diagonal(dim1=-2, dim2=-1)
+    largest = diagonal.amax(-1)
+    floor = torch.maximum(diagonal, 1e-6 * largest[:, None])
+    factor, failed = torch.linalg.cholesky_ex(jtj + torch.diag_embed(damping[:, None] * floor))
+    step = -torch.cholesky_solve(jtr[..., None], factor)[..., 0]
+    finite = jtj.flatten(1).isfinite().all(-1) & jtr.isfinite().all(-1)
+    return step, finite & (largest > 0) & (failed == 0)
+
+
+def _same_way(step: Tensor, previous: Tensor) -> Tensor:
+    """Whether two steps [K, 6] point the same way, [K]."""
+    lengths = step.norm(dim=-1) * previous.norm(dim=-1)
+    return (lengths > 0) & ((step * previous).sum(-1) > _SAME_WAY * lengths)

@@ -17,30 +17,30 @@ _TINY = 1e-4  # keeps logarithms finite
 
 @dataclass(frozen=True)
 class PoseCheck:
-    """The largest figure of each kind (see `evidence`) that a right pose shows."""
+    """The largest of each fit statistic (see fit_statistics.py) that a right pose shows."""
 
     limits: dict[str, float]
     n_good: int  # poses known to be right, and wrong, that the limits come from
     n_bad: int
 
-    def accepts(self, evidence: Mapping[str, float]) -> bool:
+    def accepts(self, statistics: Mapping[str, float]) -> bool:
         """True when at most one figure is beyond its limit: a large defect can move one."""
-        return sum(not evidence[name] <= limit for name, limit in self.limits.items()) <= 1
+        return sum(not statistics[name] <= limit for name, limit in self.limits.items()) <= 1
 
-    def fits_in_colour(self, evidence: Mapping[str, float]) -> bool:
+    def fits_in_colour(self, statistics: Mapping[str, float]) -> bool:
         """True when neither figure of the colours is beyond its limit.
 
-        The mismatch of outlines is no measure without a calibration: it grows as pictures shrink.
+        The mismatch of outlines is no measure without a calibration: it grows as images shrink.
         """
-        return all(evidence[name] <= self.limits[name] for name in ("median", "upper"))
+        return all(statistics[name] <= self.limits[name] for name in ("median", "upper"))
 
-    def rules_out(self, evidence: Mapping[str, float]) -> bool:
+    def rules_out(self, statistics: Mapping[str, float]) -> bool:
         """True when a pose is so far off that no finish could make it acceptable."""
-        far = sum(not evidence[name] <= _FAR * limit for name, limit in self.limits.items())
+        far = sum(not statistics[name] <= _FAR * limit for name, limit in self.limits.items())
         return far > 1
 
     def at_low_resolution(self) -> "PoseCheck":
-        """For figures of small pictures, which even a perfect pose does not bring near zero."""
+        """For figures of small images, which even a perfect pose does not bring near zero."""
         limits = {name: max(limit, DOUBTFUL.limits[name]) for name, limit in self.limits.items()}
         return PoseCheck(limits, self.n_good, self.n_bad)
 
@@ -56,7 +56,7 @@ class PoseCheck:
             return PoseCheck(limits, int(values["n_good"]), int(values["n_bad"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                "the calibration of the pose check is damaged: run train.py again"
+                "the calibration of the pose check is damaged: run calibrate.py"
             ) from error
 
 
@@ -65,8 +65,8 @@ DOUBTFUL = PoseCheck({"median": 0.06, "upper": 0.2, "mismatch": 0.12}, 0, 0)
 
 
 def fit_pose_check(
-    good: Sequence[Mapping[str, float]],  # evidence at poses known to be right
-    bad: Sequence[Mapping[str, float]] = (),  # evidence at poses known to be wrong
+    good: Sequence[Mapping[str, float]],  # fit statistics at poses known to be right
+    bad: Sequence[Mapping[str, float]] = (),  # fit statistics at poses known to be wrong
 ) -> PoseCheck | None:
     """Limits for every figure, or None without any good pose.
 
@@ -78,12 +78,12 @@ def fit_pose_check(
         return None
     limits = {}
     for name in good[0]:
-        values = torch.tensor([math.log(e[name] + _TINY) for e in good])
+        values = torch.tensor([math.log(figures[name] + _TINY) for figures in good])
         centre = values.median()
         spread = max(1.4826 * float((values - centre).abs().median()), _LEAST_SPREAD)
         limit = max(float(values.max()), float(centre) + _SPREADS * spread)
         if bad:
-            wrong = torch.tensor([math.log(e[name] + _TINY) for e in bad])
+            wrong = torch.tensor([math.log(figures[name] + _TINY) for figures in bad])
             limit = max(limit, 0.5 * (limit + float(torch.quantile(wrong, 0.05))))
         limits[name] = math.exp(limit)
     return PoseCheck(limits, len(good), len(bad))

@@ -1,175 +1,238 @@
-"""From coarse hypotheses to poses: of one query, or of many whose descents go in lock step."""
+"""From coarse hypotheses to poses: the stages, over all candidates of all queries at once.
+
+A candidate is a pose under refinement. Stages take M of them as tensors and mask out what has
+ended, so that one query alone and many together are the same text.
+"""
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from gaussian_renderer.batch import renders_many
-from scene import Camera, Gaussians, InputError
+from gaussian_renderer import ObjectRenderer, renders_many
+from scene import Camera, InputError
 
-from .appearance import Appearance
+from .adam import refine_screw
+from .candidates import LOW, Candidates, Plan, Queries, starts_of
+from .fit_statistics import Fit
 from .hypotheses import Hypothesis
-from .levenberg_marquardt import Descent
-from .look import Look, Seen, look_together
-from .pose_check import PoseCheck
-from .problem import Problem
+from .multiscale import ExpectedResidual
+from .pose_check import DOUBTFUL, PoseCheck
 from .settings import PoseEstimate, PoseSettings
-from .stages import Outcome, Request, Stages, by_levels, by_screw, order_of
-from .templates import object_extent
-from .together import descend_together
 
-
-def estimate_pose(
-    gaussians: Gaussians,
-    camera: Camera,  # the query's lens and size; its pose is not used
-    image: Tensor,  # [3, H, W] in 0..1
-    hypotheses: Sequence[Hypothesis],
-    background: Tensor,  # [3]
-    settings: PoseSettings | None = None,
-    check: PoseCheck | None = None,
-    appearance: Appearance | None = None,
-) -> PoseEstimate:
-    """Refines the best of the hypotheses until the rendering fits the query.
-
-    With a `check` (see `calibrate_pose_check`) the estimate says whether it can be trusted. Under
-    "auto" a doubtful pose gets a second try with Adam from the first hypotheses. Known residuals
-    of the object (`appearance`) keep its gloss from moving the pose; adam does not use them.
-
-    Raises InputError when there is no hypothesis or the image does not have the camera's size.
-    """
-    settings = settings or PoseSettings()
-    _check_query(camera, image, hypotheses)
-    began = time.perf_counter()
-    problem = Problem(gaussians, camera, image, background, settings)
-    stages = (
-        by_screw(problem, hypotheses)
-        if settings.method == "adam"
-        else by_levels(problem, hypotheses, check, appearance)
-    )
-    outcome = _alone(stages)
-    return _estimate(problem, outcome, check, time.perf_counter() - began)
+_KEPT = 8  # hypotheses that are refined, of those that the matcher gives
+_RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
+_SETTLED = 4  # candidates of a query, at most, that go on then
+_SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
+_SETTLE = Plan(LOW, 16, 2e-3)  # from those that are left
+_FINISH = Plan(1, 6, 1e-4)  # the best one
+_SECOND_TRIES = 2  # hypotheses from which Adam is tried where that did not do
+_ADAM_FIRST, _ADAM_THEN = 12, 28  # steps from each of them, and from the better one
+_PROGRESS = 0.9  # of its start: the loss after the first steps that lets the others follow
+_ADAM_RATE, _ADAM_SHARE = 0.02, 0.1  # at first; at the end, as a share of that
 
 
 def estimate_poses(
-    gaussians: Gaussians,
-    camera: Camera,  # lens and size of all queries
-    images: Sequence[Tensor],  # B of [3, H, W] in 0..1
-    hypotheses: Sequence[Sequence[Hypothesis]],  # of each of them
-    background: Tensor,  # [3]
+    model: ObjectRenderer,
+    camera: Camera,  # lens and size of all queries; its pose is not used
+    images: Tensor,  # [B, 3, H, W] in 0..1
+    hypotheses: Sequence[Sequence[Hypothesis]],  # of each of them, best first
     settings: PoseSettings | None = None,
     check: PoseCheck | None = None,
-    appearance: Appearance | None = None,
+    expected_residual: ExpectedResidual | None = None,
 ) -> list[PoseEstimate]:
-    """`estimate_pose` for B queries of one object, their descents in lock step.
+    """Refines the best hypotheses of each of B queries until the rendering fits the query.
 
-    Where the backend renders many views in a call, descents of all hypotheses and queries go in
-    lock step. Every query goes through the stages that it would go through alone, and a pose that
-    the picture determines ends the same up to rounding. Adam's second tries run one after another,
-    as does everything on other backends. `seconds` are those of the batch, in equal shares.
+    With a `check` (see `calibrate_pose_check`) the estimates say whether they can be trusted. Under
+    "auto" a doubtful pose gets a second try with Adam from the first hypotheses. Known residuals
+    of the object (`expected_residual`, see multiscale.py) keep its gloss from moving the pose; adam
+    does not use them.
 
-    Raises InputError as `estimate_pose`.
+    Where the backend renders many views in a call, queries go through the stages together and
+    `seconds` are equal shares; a pose that the image determines ends the same up to rounding. Else
+    they go one after the other, so that none depends on its neighbours by a single bit.
+
+    Raises InputError when there is no hypothesis or an image does not have the camera's size.
     """
     settings = settings or PoseSettings()
-    for image, guesses in zip(images, hypotheses, strict=True):
-        _check_query(camera, image, guesses)
-    if settings.method == "adam" or not renders_many(settings.backend, gaussians.means.device):
-        common = (background, settings, check, appearance)
-        return [
-            estimate_pose(gaussians, camera, image, guesses, *common)
-            for image, guesses in zip(images, hypotheses, strict=True)
+    _check_queries(camera, images, hypotheses)
+    together = settings.method != "adam" and renders_many(
+        model.backend, model.gaussians.means.device
+    )
+    size = max(1, len(images)) if together else 1
+    estimates: list[PoseEstimate] = []
+    for start in range(0, len(images), size):
+        began = time.perf_counter()
+        chunk = slice(start, start + size)
+        queries = Queries(model, camera, images[chunk], settings, expected_residual)
+        if settings.method == "adam":
+            outcomes = _by_screw(queries, hypotheses[chunk])
+        else:
+            outcomes = _by_levels(queries, hypotheses[chunk], check)
+        seconds = (time.perf_counter() - began) / len(outcomes)
+        estimates += [_estimate(found, queries.steps, check, seconds) for found in outcomes]
+    return estimates
+
+
+def estimate_pose(
+    model: ObjectRenderer,
+    camera: Camera,
+    image: Tensor,  # [3, H, W] in 0..1
+    hypotheses: Sequence[Hypothesis],
+    settings: PoseSettings | None = None,
+    check: PoseCheck | None = None,
+    expected_residual: ExpectedResidual | None = None,
+) -> PoseEstimate:
+    """`estimate_poses` of one query."""
+    return estimate_poses(
+        model, camera, image[None], [hypotheses], settings, check, expected_residual
+    )[0]
+
+
+class _Outcome(NamedTuple):
+    """Where the refinement of one query ended."""
+
+    query: int
+    world_to_camera: Tensor  # [4, 4]
+    hypothesis: int
+    fit: Fit
+    covariance: Tensor | None
+
+
+def _by_screw(queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]]) -> list[_Outcome]:
+    """The paper's refinement: one hypothesis, full resolution, a fixed number of steps."""
+    settings, level = queries.settings, queries.full
+    candidates = starts_of(hypotheses, range(len(hypotheses)), 1)
+    for number, image in enumerate(level.images):
+        candidates.poses[number], losses = refine_screw(
+            queries.model, level.camera, image, candidates.poses[number].clone(), queries.centre,
+            steps=settings.steps, learning_rate=settings.learning_rate,
+            schedule=settings.schedule, ssim_weight=settings.ssim_weight,
+        )  # fmt: skip
+        queries.steps[number] += len(losses)
+    return _outcomes(queries, candidates)
+
+
+def _by_levels(
+    queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]], check: PoseCheck | None
+) -> list[_Outcome]:
+    """The search at low resolution, a second try where it did not do, and the finish."""
+    limits, second_try = check or DOUBTFUL, queries.settings.method == "auto"
+    rough = limits.at_low_resolution()
+    best = _search(queries, hypotheses)
+    fits = queries.fit(best, queries.low)
+    doubtful = [q for q, fit in enumerate(fits) if not rough.accepts(fit.statistics)]
+    if second_try and doubtful:
+        again = _second_try(queries, hypotheses, doubtful)
+        again = again.at(again.loss < best.loss[again.query])
+        best = best.joined(again).of_each_query(_least)
+        for query, fit in zip(again.query.tolist(), queries.fit(again, queries.low), strict=True):
+            fits[query] = fit
+    lost = torch.tensor([check is not None and rough.rules_out(fit.statistics) for fit in fits])
+    ends = _finish(queries, best.at(~lost)) + _outcomes(queries, best.at(lost))
+    outcomes = {found.query: found for found in ends}
+    if second_try:
+        tried = {*doubtful, *lost.nonzero()[:, 0].tolist()}
+        unsure = [
+            query
+            for query in sorted(outcomes.keys() - tried)
+            if not limits.accepts(outcomes[query].fit.statistics)
         ]
-    began = time.perf_counter()
-    extent = object_extent(gaussians)
-    problems = [Problem(gaussians, camera, image, background, settings, extent) for image in images]
-    stages = [
-        by_levels(problem, guesses, check, appearance)
-        for problem, guesses in zip(problems, hypotheses, strict=True)
-    ]
-    outcomes = _in_lock_step(stages)
-    share = (time.perf_counter() - began) / max(1, len(images))
-    return [
-        _estimate(problem, outcome, check, share)
-        for problem, outcome in zip(problems, outcomes, strict=True)
-    ]
+        for found in _finish(queries, _second_try(queries, hypotheses, unsure)):
+            if found.fit.loss < outcomes[found.query].fit.loss:
+                outcomes[found.query] = found
+    return [outcomes[query] for query in range(len(hypotheses))]
 
 
-def _alone(stages: Stages[Outcome]) -> Outcome:
-    """Runs the stages of one query, descent after descent."""
-    try:
-        asked = next(stages)
-        while True:
-            if isinstance(asked, Look):
-                asked = stages.send(look_together([asked])[0])
-            else:
-                asked = stages.send(_descend(asked))
-    except StopIteration as end:
-        outcome: Outcome = end.value
-        return outcome
+def _search(queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]]) -> Candidates:
+    """A few steps from every hypothesis, and from the plausible ones until they settle."""
+    candidates = starts_of(hypotheses, range(len(hypotheses)), _KEPT)
+    alone = candidates.query.bincount()[candidates.query] == 1
+    searched, _ = queries.descend(candidates.at(~alone), _SEARCH)
+    candidates = candidates.at(alone).joined(searched.of_each_query(_plausible))
+    settled, _ = queries.descend(candidates, _SETTLE)
+    return settled.of_each_query(_least)
 
 
-def _descend(request: Request) -> list[Descent]:
-    """The descents that a query alone asks for."""
-    problem, appearance = request.problem, request.appearance
-    return [
-        problem.descend(candidate, request.plan, problem.visible_from(candidate, appearance))
-        for candidate in request.candidates
-    ]
+def _second_try(
+    queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]], doubtful: Sequence[int]
+) -> Candidates:
+    """Adam with SSIM reaches farther than Levenberg-Marquardt, which then settles.
+
+    After the first steps only the hypothesis that fits best goes on; none of them, where the loss
+    has hardly fallen by then, as before an image of something else.
+    """
+    candidates = starts_of(hypotheses, doubtful, _SECOND_TRIES)
+    candidates, before = queries.follow_gradient(candidates, _ADAM_FIRST, _ADAM_RATE, 1.0)
+    best = candidates.at(candidates.loss < _PROGRESS * before).of_each_query(_least)
+    best, _ = queries.follow_gradient(best, _ADAM_THEN, _ADAM_RATE, _ADAM_SHARE)
+    return queries.descend(best, _SETTLE)[0]
 
 
-def _in_lock_step(queries: Sequence[Stages[Outcome]]) -> list[Outcome]:
-    """Runs the stages of many queries; those that wait for the earliest thing go on together."""
-    outcomes: dict[int, Outcome] = {}
-    waiting: dict[int, Request | Look] = {}
-
-    def advance(number: int, answer: list[Descent] | Seen | None) -> None:
-        try:
-            waiting[number] = queries[number].send(answer)
-        except StopIteration as end:
-            outcomes[number] = end.value
-
-    for number in range(len(queries)):
-        advance(number, None)
-    while waiting:
-        earliest = min(map(order_of, waiting.values()))
-        numbers = [number for number, asked in waiting.items() if order_of(asked) == earliest]
-        for number, answer in zip(
-            numbers, _answers([waiting.pop(n) for n in numbers]), strict=True
-        ):
-            advance(number, answer)
-    return [outcomes[number] for number in range(len(queries))]
+def _finish(queries: Queries, candidates: Candidates) -> list[_Outcome]:
+    """Candidates at full resolution, in the colours to expect there."""
+    return _outcomes(queries, *queries.descend(candidates, _FINISH, queries.expected_residual))
 
 
-def _answers(asked: Sequence[Request | Look]) -> Sequence[list[Descent] | Seen]:
-    """What queries ask for that are at the same stage."""
-    looks = [each for each in asked if isinstance(each, Look)]
-    requests = [each for each in asked if isinstance(each, Request)]
-    return look_together(looks) if looks else descend_together(requests)
+def _outcomes(
+    queries: Queries, candidates: Candidates, jtj: Tensor | None = None
+) -> list[_Outcome]:
+    """The final candidates, each rendered once more at full resolution."""
+    fits = queries.fit(candidates, queries.full)
+    covariances = [None] * len(fits) if jtj is None else map(_covariance, jtj, fits)
+    parts = candidates.query.tolist(), candidates.poses, candidates.hypothesis.tolist()
+    return list(map(_Outcome, *parts, fits, covariances))
 
 
-def _check_query(camera: Camera, image: Tensor, hypotheses: Sequence[Hypothesis]) -> None:
-    """Raises InputError when there is no hypothesis or the image is not of the camera's size."""
-    if not hypotheses:
+def _least(losses: Tensor) -> Tensor:
+    """Where the least of a query's losses stands, [1]."""
+    return losses.argmin(dim=0, keepdim=True)
+
+
+def _plausible(losses: Tensor) -> Tensor:
+    """Where those of a query's losses stand that are not given up, best first."""
+    order = losses.argsort(stable=True)[:_SETTLED]
+    return order[~(losses[order] > _RIVAL * losses[order[0]])]
+
+
+def _covariance(jtj: Tensor, fit: Fit) -> Tensor | None:
+    """Covariance [6, 6] of the twist (omega, v) in the camera frame, or None if it is singular.
+
+    First order, as if the residuals of neighbouring pixels were independent; they are not, so it
+    tells which directions are weak rather than how large the error is.
+    """
+    inverted, failed = torch.linalg.inv_ex(jtj)
+    if int(failed) or not bool(torch.isfinite(inverted).all()):
+        return None
+    return inverted * fit.noise**2
+
+
+def _check_queries(
+    camera: Camera, images: Tensor, hypotheses: Sequence[Sequence[Hypothesis]]
+) -> None:
+    """Raises InputError when there is no hypothesis or images are not of the camera's size."""
+    if not all(hypotheses):
         raise InputError("no coarse pose to start from: check that the gallery has train views")
-    if tuple(image.shape) != (3, camera.height, camera.width):
+    if tuple(images.shape[1:]) != (3, camera.height, camera.width):
         raise InputError(
-            f"the query has shape {tuple(image.shape)}, its camera wants "
+            f"the query has shape {tuple(images.shape[1:])}, its camera wants "
             f"(3, {camera.height}, {camera.width}): resize the image"
         )
 
 
 def _estimate(
-    problem: Problem, outcome: Outcome, check: PoseCheck | None, seconds: float
+    outcome: _Outcome, steps: Tensor, check: PoseCheck | None, seconds: float
 ) -> PoseEstimate:
     """What is told of a finished refinement."""
     return PoseEstimate(
-        world_to_camera=outcome.candidate.world_to_camera,
-        loss=outcome.loss,
-        steps=problem.steps,
-        hypothesis=outcome.candidate.hypothesis,
-        pose_ok=None if check is None else check.accepts(outcome.evidence),
+        world_to_camera=outcome.world_to_camera,
+        loss=outcome.fit.loss,
+        steps=int(steps[outcome.query]),
+        hypothesis=outcome.hypothesis,
+        pose_ok=None if check is None else check.accepts(outcome.fit.statistics),
         covariance=outcome.covariance,
-        evidence=outcome.evidence,
+        fit=outcome.fit.statistics,
         seconds={"refine": seconds},
-        history=outcome.history,
     )

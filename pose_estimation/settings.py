@@ -19,8 +19,6 @@ class PoseSettings:
     schedule: Schedule = "constant"  # adam: or "official", 0.01 * 0.8^((i + 1) / 100)
     ssim_weight: float = 0.2  # adam: share of 1 - SSIM in the loss
     huber: float = 0.05  # lm: colour residual from which on a pixel counts linearly, 0..1
-    backend: str = "auto"  # of the renderer
-    threads: int = 1  # of the renderer
 
 
 PAPER = PoseSettings(method="adam")
@@ -34,8 +32,7 @@ class PoseEstimate:
     loss: float  # (1 - l) L1 + l (1 - SSIM) at full resolution, at this pose
     steps: int  # optimisation steps over all levels and hypotheses
     hypothesis: int  # index of the coarse pose that it came from
-    pose_ok: bool | None = None  # None: not judged (see pose_check)
+    pose_ok: bool | None = None  # None: not checked (see pose_check.py)
     covariance: Tensor | None = None  # [6, 6] of the twist (omega, v) in the camera frame; lm, auto
-    evidence: dict[str, float] = field(default_factory=dict)  # what pose_check judges by
+    fit: dict[str, float] = field(default_factory=dict)  # fit statistics, which pose_ok rests on
     seconds: dict[str, float] = field(default_factory=dict)  # wall clock per stage
-    history: tuple[float, ...] = ()  # loss per step of the last stage

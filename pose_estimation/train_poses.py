@@ -1,7 +1,7 @@
 """Poses of the train views, corrected where the given ones are off.
 
 A model that is trained with wrong poses is blurred, but it stands where the poses put it on
-average; so each picture's pose can be found again in it. A few short trainings and corrections in
+average; so each image's pose can be found again in it. A few short trainings and corrections in
 turn bring poses that are off by ten pixels to less than one (docs/robustness.md).
 """
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gaussian_renderer.object_renderer import ObjectRenderer
+from gaussian_renderer import ObjectRenderer
 from scene import View
 
-from .alignment import align_poses, reprojection_shift
+from .errors import align_poses, reprojection_shift
 from .hypotheses import Hypothesis
 from .refine import estimate_pose
 from .settings import PoseSettings
@@ -51,7 +51,7 @@ def refine_train_poses(
 
 def _found(views: tuple[View, ...], images: Sequence[Tensor], model: ObjectRenderer) -> Tensor:
     """Pose of every view in the model, from where it is now, [V, 4, 4]."""
-    settings = PoseSettings(method="lm", backend=model.backend, threads=model.threads)
+    settings = PoseSettings(method="lm")
     poses = []
     for view, image in tqdm(
         zip(views, images, strict=True), total=len(views), desc="train poses", unit="view",
@@ -59,10 +59,7 @@ def _found(views: tuple[View, ...], images: Sequence[Tensor], model: ObjectRende
     ):  # fmt: skip
         start = Hypothesis(view.camera.world_to_camera, 1.0)
         target = image.to(model.gaussians.means).div(255)
-        found = estimate_pose(
-            model.gaussians, view.camera, target, [start], model.background, settings
-        )
-        poses.append(found.world_to_camera)
+        poses.append(estimate_pose(model, view.camera, target, [start], settings).world_to_camera)
     return torch.stack(poses)
 
 

@@ -5,13 +5,12 @@ import math
 
 import pytest
 import torch
-from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
+from pose_scenes import WHITE, lens, orbit, picture, tiny_model, tiny_object, visible
 
-from gaussian_renderer.object_renderer import ObjectRenderer
+from gaussian_renderer import ObjectRenderer
 from pose_estimation import (
     Hypothesis,
     PoseCheck,
-    PoseSettings,
     build_gallery,
     calibrate_pose_check,
     estimate_pose,
@@ -20,9 +19,8 @@ from pose_estimation import (
     select_matcher,
     translation_error,
 )
-from pose_estimation.evidence import FIGURES, gather_evidence
-from pose_estimation.problem import Problem
-from pose_estimation.visible import visible_only
+from pose_estimation.fit_statistics import FIGURES, fit_statistics
+from pose_estimation.multiscale import Level, seen_from
 from scene import InputError
 
 SIZE = 96
@@ -34,29 +32,30 @@ def station():
     gaussians = tiny_object()
     cameras = [camera.resized(SIZE, SIZE) for camera in orbit(90)]
     images = [picture(gaussians, camera) for camera in cameras]
+    model = tiny_model()
     gallery = build_gallery(
-        gaussians, cameras, images, [visible(i) for i in images], WHITE, rendered_directions=150
+        model, cameras, images, [visible(i) for i in images], rendered_directions=150
     )
-    matcher = select_matcher("classical", gallery, gaussians).matcher
+    matcher = select_matcher("silhouette", gallery, model).matcher
     held_out = [camera.resized(SIZE, SIZE) for camera in orbit(11)]
     check, estimates = calibrate_pose_check(
-        gaussians, matcher, held_out, [picture(gaussians, c) for c in held_out], WHITE
+        model, matcher, held_out, [picture(gaussians, c) for c in held_out]
     )
     assert check is not None
     return gaussians, matcher, check, held_out, estimates
 
 
-def evidence(median: float, upper: float, mismatch: float) -> dict[str, float]:
+def figures(median: float, upper: float, mismatch: float) -> dict[str, float]:
     return {"median": median, "upper": upper, "mismatch": mismatch}
 
 
 def test_limits_lie_between_right_and_wrong_poses():
-    good = [evidence(0.01 + 0.001 * i, 0.03, 0.02) for i in range(5)]
-    bad = [evidence(0.2, 0.5, 0.3)] * 5
+    good = [figures(0.01 + 0.001 * i, 0.03, 0.02) for i in range(5)]
+    bad = [figures(0.2, 0.5, 0.3)] * 5
     check = fit_pose_check(good, bad)
     assert check is not None
     assert 0.014 < check.limits["median"] < 0.2
-    assert check.accepts(evidence(0.014, 0.04, 0.02))
+    assert check.accepts(figures(0.014, 0.04, 0.02))
     assert not check.accepts(bad[0])
     without = fit_pose_check(good)
     assert without is not None
@@ -64,14 +63,14 @@ def test_limits_lie_between_right_and_wrong_poses():
 
 
 def test_one_figure_may_be_off_but_not_two():
-    check = PoseCheck(evidence(0.1, 0.1, 0.1), 1, 1)
-    assert check.accepts(evidence(0.05, 0.05, 0.9))
-    assert not check.accepts(evidence(0.05, 0.2, 0.9))
-    assert not check.accepts(evidence(math.nan, math.nan, 0.0))
+    check = PoseCheck(figures(0.1, 0.1, 0.1), 1, 1)
+    assert check.accepts(figures(0.05, 0.05, 0.9))
+    assert not check.accepts(figures(0.05, 0.2, 0.9))
+    assert not check.accepts(figures(math.nan, math.nan, 0.0))
 
 
 def test_a_check_survives_json():
-    check = PoseCheck(evidence(0.1, 0.2, 0.3), 4, 5)
+    check = PoseCheck(figures(0.1, 0.2, 0.3), 4, 5)
     assert PoseCheck.from_json(json.loads(json.dumps(check.as_json()))) == check
     for damaged in ({}, {"limits": 3}, {"limits": {"a": "x"}, "n_good": 1, "n_bad": 1}):
         with pytest.raises(InputError, match="damaged"):
@@ -79,7 +78,7 @@ def test_a_check_survives_json():
 
 
 def test_without_good_poses_there_is_no_check():
-    assert fit_pose_check([], [evidence(1, 1, 1)]) is None
+    assert fit_pose_check([], [figures(1, 1, 1)]) is None
 
 
 def test_held_out_views_are_found_and_accepted(station):
@@ -92,7 +91,7 @@ def test_held_out_views_are_found_and_accepted(station):
         assert translation_error(estimate.world_to_camera, true) < 0.02
         assert estimate.covariance is not None
         assert (torch.linalg.eigvalsh(estimate.covariance) > -1e-15).all()
-        assert check.accepts(estimate.evidence)
+        assert check.accepts(estimate.fit)
 
 
 def test_a_defect_neither_moves_the_pose_nor_alarms_the_check(station):
@@ -101,7 +100,7 @@ def test_a_defect_neither_moves_the_pose_nor_alarms_the_check(station):
         image = picture(gaussians, camera)
         image[:, 44:52, 40:50] = torch.tensor([0.0, 0.9, 0.1])[:, None, None]
         found = estimate_pose(
-            gaussians, camera, image, matcher.coarse_poses(image, camera), WHITE, check=check
+            tiny_model(), camera, image, matcher.coarse_poses(image, camera), check=check
         )
         assert math.degrees(rotation_error(found.world_to_camera, camera.world_to_camera)) < 1
         assert found.pose_ok
@@ -121,32 +120,30 @@ def test_what_is_not_the_object_is_flagged(station, kind):
         "mirror": picture(gaussians, held_out[3]).flip(2).flip(0),  # other shape, other colours
     }[kind]
     found = estimate_pose(
-        gaussians, held_out[0], image, matcher.coarse_poses(image, held_out[0]), WHITE, check=check
+        tiny_model(), held_out[0], image, matcher.coarse_poses(image, held_out[0]), check=check
     )
     assert found.pose_ok is False
     assert torch.isfinite(found.world_to_camera).all()
 
 
-def test_evidence_of_a_perfect_and_of_an_empty_picture():
+def test_fit_of_a_perfect_and_of_an_empty_picture():
     gaussians, camera = tiny_object(), orbit(9)[2]
     image = picture(gaussians, camera)
     rendering = ObjectRenderer(gaussians, WHITE)(camera).image
-    perfect = dict(zip(FIGURES, gather_evidence(image, rendering, WHITE).tolist(), strict=True))
+    perfect = dict(zip(FIGURES, fit_statistics(image, rendering, WHITE).tolist(), strict=True))
     assert perfect["median"] < 1e-6
     assert perfect["mismatch"] == 0
-    assert gather_evidence(torch.ones_like(image), rendering, WHITE).eq(1).all()
+    assert fit_statistics(torch.ones_like(image), rendering, WHITE).eq(1).all()
 
 
 def test_the_visible_gaussians_render_the_same_picture():
     gaussians, camera = tiny_object(), orbit(9)[2].resized(SIZE, SIZE)
     far = gaussians.map(lambda tensor: torch.cat([tensor, tensor[:20]]))
     far.means[60:] += torch.tensor([0.0, 50.0, 0.0])
-    problem = Problem(far, camera, torch.ones(3, SIZE, SIZE), WHITE, PoseSettings())
-    level = problem.level(1)
-    fewer = visible_only(problem.model, level, camera.world_to_camera)
+    model, level = ObjectRenderer(far, WHITE), Level(camera, torch.ones(1, 3, SIZE, SIZE))
+    fewer = seen_from(model, camera.world_to_camera, level, level)
     assert len(fewer.gaussians) <= 60
-    whole = problem.model(camera).image
-    assert (fewer(camera).image - whole).abs().max() < 0.02
+    assert (fewer(camera).image - model(camera).image).abs().max() < 0.02
 
 
 def test_start_errors_of_ten_degrees_are_overcome(station):
@@ -156,7 +153,7 @@ def test_start_errors_of_ten_degrees_are_overcome(station):
     for number, camera in enumerate(held_out[:4]):
         start = disturbed(camera.world_to_camera, 10, seed=number)
         image = picture(gaussians, camera)
-        found = estimate_pose(gaussians, camera, image, [Hypothesis(start, 1.0)], WHITE)
+        found = estimate_pose(tiny_model(), camera, image, [Hypothesis(start, 1.0)])
         assert math.degrees(rotation_error(found.world_to_camera, camera.world_to_camera)) < 0.2
 
 
@@ -165,7 +162,7 @@ def test_lens_of_another_size_than_the_train_views(station):
     camera = lens(held_out[5].world_to_camera, 130)
     image = picture(gaussians, camera)
     found = estimate_pose(
-        gaussians, camera, image, matcher.coarse_poses(image, camera), WHITE, check=check
+        tiny_model(), camera, image, matcher.coarse_poses(image, camera), check=check
     )
     assert math.degrees(rotation_error(found.world_to_camera, camera.world_to_camera)) < 0.2
     assert found.pose_ok

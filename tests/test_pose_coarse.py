@@ -1,11 +1,12 @@
-"""The gallery and the classical coarse stage on a tiny object."""
+"""The gallery and the coarse stage by silhouettes on a tiny object."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
+from pose_scenes import lens, orbit, picture, tiny_model, tiny_object, visible
 
 from pose_estimation import (
     Gallery,
@@ -13,13 +14,12 @@ from pose_estimation import (
     load_gallery,
     rotation_error,
     save_gallery,
-    select_matcher,
     translation_error,
 )
 from pose_estimation.hypotheses import facing, keep_distinct
-from pose_estimation.matchers.classical import ClassicalMatcher
-from pose_estimation.polar import ANGLES, outline, polar_thumbnails
-from pose_estimation.templates import fibonacci_sphere, look_at
+from pose_estimation.matchers.silhouette import SilhouetteMatcher
+from pose_estimation.thumbnails import ANGLES, outline, polar_thumbnails
+from pose_estimation.viewpoints import fibonacci_sphere, look_at
 from scene import InputError
 from scene.se3 import twist_exp
 
@@ -29,7 +29,7 @@ def gallery() -> Gallery:
     gaussians, cameras = tiny_object(), orbit(80)
     images = [picture(gaussians, camera) for camera in cameras]
     return build_gallery(
-        gaussians, cameras, images, [visible(i) for i in images], WHITE, rendered_directions=0
+        tiny_model(), cameras, images, [visible(i) for i in images], rendered_directions=0
     )
 
 
@@ -86,7 +86,7 @@ def test_facing_turns_rays_onto_the_optical_axis():
      (61, (0, 0), -0.7)],
 )  # fmt: skip
 def test_rolled_shifted_and_scaled_queries_are_found(gallery, roll, shift, push):
-    matcher = ClassicalMatcher(gallery)
+    matcher = SilhouetteMatcher(gallery)
     gaussians = tiny_object()
     for camera in orbit(80)[3::16]:
         true = turned(camera, roll, shift, push)
@@ -96,7 +96,7 @@ def test_rolled_shifted_and_scaled_queries_are_found(gallery, roll, shift, push)
 
 
 def test_views_between_the_gallery_are_found_among_the_first_hypotheses(gallery):
-    matcher = ClassicalMatcher(gallery)
+    matcher = SilhouetteMatcher(gallery)
     gaussians = tiny_object()
     origin = torch.zeros(3, dtype=torch.float64)
     errors = []
@@ -109,7 +109,7 @@ def test_views_between_the_gallery_are_found_among_the_first_hypotheses(gallery)
 
 
 def test_a_cut_object_is_found(gallery):
-    matcher = ClassicalMatcher(gallery)
+    matcher = SilhouetteMatcher(gallery)
     true = turned(orbit(80)[20], roll=20, shift=(1.15, 0.0))
     image = picture(tiny_object(), lens(true))
     shape = outline(visible(image))
@@ -120,18 +120,18 @@ def test_a_cut_object_is_found(gallery):
 
 
 def test_an_empty_image_gives_hypotheses_with_no_score(gallery):
-    found = ClassicalMatcher(gallery).coarse_poses(torch.ones(3, 64, 64), lens())
+    found = SilhouetteMatcher(gallery).coarse_poses(torch.ones(3, 64, 64), lens())
     assert found
     assert all(hypothesis.score == 0 for hypothesis in found)
 
 
 def test_noise_gives_hypotheses_and_no_error(gallery):
     noise = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert ClassicalMatcher(gallery).coarse_poses(noise, lens())
+    assert SilhouetteMatcher(gallery).coarse_poses(noise, lens())
 
 
 def test_hypotheses_are_distinct(gallery):
-    found = ClassicalMatcher(gallery).coarse_poses(picture(tiny_object(), orbit(80)[7]), lens())
+    found = SilhouetteMatcher(gallery).coarse_poses(picture(tiny_object(), orbit(80)[7]), lens())
     for index, first in enumerate(found):
         for second in found[index + 1 :]:
             angle = rotation_error(first.world_to_camera, second.world_to_camera)
@@ -149,9 +149,9 @@ def test_keep_distinct_drops_near_duplicates():
 def test_without_a_background_the_whole_frame_is_compared():
     gaussians, cameras = tiny_object(), orbit(12)
     images = [picture(gaussians, camera) for camera in cameras]
-    gallery = build_gallery(gaussians, cameras, images, None, None)
-    assert gallery.known_background is None
-    best = ClassicalMatcher(gallery).coarse_poses(images[5], lens())[0]
+    gallery = build_gallery(tiny_model(), cameras, images, None)
+    assert gallery.background is None
+    best = SilhouetteMatcher(gallery).coarse_poses(images[5], lens())[0]
     assert math.degrees(rotation_error(best.world_to_camera, cameras[5].world_to_camera)) < 1
 
 
@@ -160,7 +160,7 @@ def test_rendered_templates_lie_near_the_train_views():
     cameras = orbit(80)[30:34]
     images = [picture(gaussians, camera) for camera in cameras]
     gallery = build_gallery(
-        gaussians, cameras, images, [visible(i) for i in images], WHITE, rendered_directions=40
+        tiny_model(), cameras, images, [visible(i) for i in images], rendered_directions=40
     )
     rendered = gallery.template_views < 0
     assert 0 < int(rendered.sum()) < 40  # only near the train views
@@ -175,8 +175,26 @@ def test_gallery_is_stored_without_loss(gallery, tmp_path):
         assert torch.equal(getattr(loaded, name), value), name
     assert list(tmp_path.iterdir()) == [path]
     expected = picture(tiny_object(), orbit(80)[9])
-    assert (loaded.picture(9) - expected).abs().max() <= 0.5 / 255 + 1e-6
+    assert (loaded.image(9) - expected).abs().max() <= 0.5 / 255 + 1e-6
     assert loaded.camera(9).width == 64
+
+
+def test_an_array_that_is_not_known_is_not_stored_and_older_files_load(gallery, tmp_path):
+    path = tmp_path / "gallery.npz"
+    save_gallery(replace(gallery, background=None), path)
+    with np.load(path) as archive:
+        assert "background" not in archive
+        stored = dict(archive)
+    assert load_gallery(path).background is None
+    np.savez(path, background=np.empty(0, np.float32), **stored)  # as earlier versions say it
+    assert load_gallery(path).background is None
+    stored["pictures"], stored["picture_ends"] = stored.pop("images"), stored.pop("image_ends")
+    np.savez(path, **stored)
+    assert torch.equal(load_gallery(path).image(3), gallery.image(3))
+    del stored["lenses"]
+    np.savez(path, **stored)
+    with pytest.raises(InputError, match="damaged"):
+        load_gallery(path)
 
 
 def test_bad_gallery_files_are_refused(gallery, tmp_path):
@@ -196,14 +214,4 @@ def test_a_gallery_of_empty_views_is_refused():
     camera = lens()
     blank = torch.ones(3, 64, 64)
     with pytest.raises(InputError, match="anything but the background"):
-        build_gallery(
-            tiny_object(), [camera], [blank], [visible(blank)], WHITE, rendered_directions=0
-        )
-
-
-def test_auto_takes_the_classical_matcher_on_a_plain_background(gallery):
-    selection = select_matcher("auto", gallery, tiny_object())
-    assert selection.matcher.name == "classical"
-    assert "plain background" in selection.reason
-    with pytest.raises(InputError, match="unknown matcher"):
-        select_matcher("sift", gallery, tiny_object())  # type: ignore[arg-type]
+        build_gallery(tiny_model(), [camera], [blank], [visible(blank)], rendered_directions=0)

@@ -1,14 +1,26 @@
-"""LoFTR and XFeat behind the common interface, with random weights: the flow, not the accuracy."""
+"""The registry; LoFTR and XFeat behind it, with random weights: the flow, not the accuracy."""
 
 import math
 
 import pytest
 import torch
-from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
+import tyro
+from pose_scenes import lens, orbit, picture, tiny_model, tiny_object, visible
+from torch import Tensor
 
-from pose_estimation import Gallery, build_gallery, rotation_error, select_matcher
-from pose_estimation.matchers import loftr, xfeat
-from scene import InputError, weights
+from detect import DetectConfig
+from doctor import check_weights
+from pose_estimation import (
+    MATCHERS,
+    Gallery,
+    Hypothesis,
+    build_gallery,
+    matcher_names,
+    rotation_error,
+    select_matcher,
+)
+from pose_estimation.matchers import Entry, loftr, xfeat
+from scene import Camera, InputError, weights
 
 SIZE = 64
 
@@ -18,8 +30,50 @@ def gallery() -> Gallery:
     gaussians, cameras = tiny_object(), orbit(5)
     images = [picture(gaussians, camera) for camera in cameras]
     return build_gallery(
-        gaussians, cameras, images, [visible(i) for i in images], WHITE, rendered_directions=0
+        tiny_model(), cameras, images, [visible(i) for i in images], rendered_directions=0
     )
+
+
+class FirstView:
+    """A matcher that a test adds: always the first train view."""
+
+    name = "first_view"
+
+    def __init__(self, gallery: Gallery) -> None:
+        self._pose = gallery.world_to_camera[0]
+
+    def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
+        return [Hypothesis(self._pose, 1.0)]
+
+    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
+        return [self.coarse_poses(image, camera) for image in images]
+
+
+def test_one_entry_adds_a_matcher(gallery, monkeypatch):
+    file = weights.WeightFile("First", "first.pt", "https://example.org/first.pt")
+    entry = Entry(lambda gallery, model, folder: FirstView(gallery), file)
+    monkeypatch.setitem(MATCHERS, "first_view", entry)
+    matcher = select_matcher("first_view", gallery, tiny_model()).matcher
+    best = matcher.coarse_poses(torch.ones(3, SIZE, SIZE), lens())[0]
+    assert torch.equal(best.world_to_camera, gallery.world_to_camera[0])
+    assert matcher_names() == ["auto", "silhouette", "xfeat", "loftr", "first_view"]
+    assert any("first.pt" in finding.state for finding in check_weights())
+    with pytest.raises(InputError, match="auto, silhouette, xfeat, loftr, first_view"):
+        select_matcher("sift", gallery, tiny_model())
+
+
+def test_the_command_line_names_the_matchers_and_knows_the_old_one(gallery, capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(DetectConfig, args=["--help"])
+    assert "auto|silhouette|xfeat|loftr" in capsys.readouterr().out
+    asked = tyro.cli(DetectConfig, args=["-m", "out/x", "--matcher", "classical"]).matcher
+    assert select_matcher(asked, gallery, tiny_model()).matcher.name == "silhouette"
+
+
+def test_auto_matches_by_silhouettes_on_a_plain_background(gallery):
+    selection = select_matcher("auto", gallery, tiny_model())
+    assert selection.matcher.name == "silhouette"
+    assert "plain background" in selection.reason
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +97,7 @@ def test_loftr_counts_as_many_matches_as_the_whole_network(gallery, loftr_model)
     for view in range(len(gallery)):
         pair = {
             "image0": (query * grey).sum(0)[None, None],
-            "image1": (gallery.picture(view) * grey).sum(0)[None, None],
+            "image1": (gallery.image(view) * grey).sum(0)[None, None],
         }
         with torch.no_grad():
             whole = loftr_model(pair)
@@ -84,7 +138,7 @@ def test_missing_weights_are_named_with_address_and_folder(gallery, tmp_path, mo
     monkeypatch.setattr(weights, "cache_folder", lambda: tmp_path / "cache")
     for name, file in (("loftr", weights.LOFTR), ("xfeat", weights.XFEAT)):
         with pytest.raises(InputError) as caught:
-            select_matcher(name, gallery, tiny_object(), weights=tmp_path)
+            select_matcher(name, gallery, tiny_model(), tmp_path)
         for part in (file.name, file.address, str(tmp_path)):
             assert part in str(caught.value)
 
@@ -97,9 +151,9 @@ def test_auto_falls_back_with_a_reason_where_the_background_is_unknown(tmp_path,
     monkeypatch.setattr(weights, "cache_folder", lambda: tmp_path / "cache")
     gaussians, cameras = tiny_object(), orbit(4)
     images = [picture(gaussians, camera) for camera in cameras]
-    gallery = build_gallery(gaussians, cameras, images, None, None)
-    selection = select_matcher("auto", gallery, gaussians)
-    assert selection.matcher.name == "classical"
+    gallery = build_gallery(tiny_model(), cameras, images, None)
+    selection = select_matcher("auto", gallery, tiny_model())
+    assert selection.matcher.name == "silhouette"
     assert "XFeat" in selection.reason
     assert "\n" not in selection.reason
 
@@ -155,14 +209,14 @@ class MarkedPoints:
 def test_xfeat_lifts_keypoints_and_solves_for_the_pose(gallery, monkeypatch):
     true = orbit(11)[6]
     points = torch.randn(40, 3, generator=torch.Generator().manual_seed(2)).double() * 0.3
-    model = MarkedPoints([*orbit(5), true], points)
+    network = MarkedPoints([*orbit(5), true], points)
 
-    def lifted(self, gaussians, view, backend, threads):
-        _, descriptors = self._detect(gallery.picture(view))
+    def lifted(self, model, view):
+        _, descriptors = self._detect(gallery.image(view))
         return xfeat.LiftedView(points, descriptors)
 
     monkeypatch.setattr(xfeat.XFeatMatcher, "_lift", lifted)
-    matcher = xfeat.XFeatMatcher(gallery, tiny_object(), model)
+    matcher = xfeat.XFeatMatcher(gallery, tiny_model(), network)
     best = matcher.coarse_poses(picture(tiny_object(), true), lens())[0]
     assert best.score == 40
     assert math.degrees(rotation_error(best.world_to_camera, true.world_to_camera)) < 0.01
@@ -170,8 +224,8 @@ def test_xfeat_lifts_keypoints_and_solves_for_the_pose(gallery, monkeypatch):
 
 def test_xfeat_depth_puts_points_on_the_object(gallery):
     camera = gallery.camera(2)
-    model = MarkedPoints(orbit(5), torch.zeros(1, 3, dtype=torch.float64) + 0.02)
-    matcher = xfeat.XFeatMatcher(gallery, tiny_object(), model)
+    network = MarkedPoints(orbit(5), torch.zeros(1, 3, dtype=torch.float64) + 0.02)
+    matcher = xfeat.XFeatMatcher(gallery, tiny_model(), network)
     points = matcher._views[2].points
     assert len(points) <= 1
     distance = (points - camera.centre).norm(dim=1)
@@ -182,7 +236,7 @@ def test_xfeat_falls_back_to_looks_when_nothing_matches(gallery):
     from kornia.feature import XFeat
 
     torch.manual_seed(0)
-    matcher = xfeat.XFeatMatcher(gallery, tiny_object(), XFeat())
+    matcher = xfeat.XFeatMatcher(gallery, tiny_model(), XFeat())
     found = matcher.coarse_poses(torch.ones(3, SIZE, SIZE), lens())
     assert found
     assert all(h.score == 0 for h in found)

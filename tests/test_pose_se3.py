@@ -1,4 +1,4 @@
-"""SE(3): group axioms, exp and log, small angles, angles near pi, gradients."""
+"""SE(3): the exponential, small angles, angles near pi, gradients; pose errors."""
 
 import math
 
@@ -7,15 +7,12 @@ import torch
 
 from pose_estimation.errors import rotation_error, translation_error
 from scene.se3 import (
-    adjoint,
     camera_centres,
-    compose,
     hat,
     inverse,
     quaternion,
     screw_exp,
     twist_exp,
-    twist_log,
 )
 
 DTYPES = (torch.float32, torch.float64)
@@ -47,51 +44,24 @@ def test_exp_gives_rigid_transforms_and_matches_the_matrix_exponential(dtype, an
     assert torch.allclose(torch.linalg.det(rotation), torch.ones(20, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-5, 1e-3, 2e-3, 0.5, 0.71, 3.0])
-def test_log_undoes_exp(dtype, angle):
-    twists = random_twists(50, angle, dtype)
-    assert (twist_log(twist_exp(twists)) - twists).abs().max() < 20 * TOLERANCE[dtype]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-7, 0.0])
-def test_exp_undoes_log_near_pi(dtype, gap):
-    transforms = twist_exp(random_twists(50, math.pi - gap, dtype))
-    twists = twist_log(transforms)
-    assert (twists[:, :3].norm(dim=-1) <= math.pi + 1e-5).all()
-    assert (twist_exp(twists) - transforms).abs().max() < 20 * TOLERANCE[dtype]
-
-
-def test_group_axioms():
-    a, b, c = (twist_exp(random_twists(10, 1.2, torch.float64, seed)) for seed in range(3))
+def test_inverse_undoes_a_motion():
+    motions = twist_exp(random_twists(10, 1.2, torch.float64))
     identity = torch.eye(4, dtype=torch.float64).expand(10, 4, 4)
-    assert torch.allclose(compose(compose(a, b), c), compose(a, compose(b, c)), atol=1e-13)
-    assert torch.allclose(compose(a, inverse(a)), identity, atol=1e-13)
-    assert torch.allclose(compose(inverse(a), a), identity, atol=1e-13)
-    assert torch.allclose(inverse(compose(a, b)), compose(inverse(b), inverse(a)), atol=1e-13)
+    assert torch.allclose(motions @ inverse(motions), identity, atol=1e-13)
+    assert torch.allclose(inverse(motions) @ motions, identity, atol=1e-13)
     assert torch.equal(twist_exp(torch.zeros(6)), torch.eye(4))
 
 
-def test_adjoint_moves_twists_between_frames():
-    transform = twist_exp(random_twists(8, 1.0, torch.float64, 1))
-    twists = random_twists(8, 0.8, torch.float64, 2)
-    moved = (adjoint(transform) @ twists[..., None])[..., 0]
-    expected = transform @ twist_exp(twists) @ inverse(transform)
-    assert torch.allclose(twist_exp(moved), expected, atol=1e-13)
-
-
 @pytest.mark.parametrize("angle", [0.0, 1e-8, 1e-3, 0.6, 2.5])
-def test_gradients_of_exp_and_log(angle):
+def test_gradients_of_exp(angle):
     twists = random_twists(2, angle, torch.float64).requires_grad_(True)
     assert torch.autograd.gradcheck(twist_exp, (twists,))
-    assert torch.autograd.gradcheck(lambda x: twist_log(twist_exp(x)), (twists,), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_are_finite_at_zero_in_both_float_types(dtype):
     twist = torch.zeros(6, dtype=dtype, requires_grad=True)
-    (twist_exp(twist).sum() + twist_log(twist_exp(twist)).sum()).backward()
+    twist_exp(twist).sum().backward()
     assert twist.grad is not None
     assert torch.isfinite(twist.grad).all()
 

@@ -1,31 +1,38 @@
-"""The coarse stage: one thin file per matcher, all behind `select_matcher`."""
+"""The coarse stage: one thin file per matcher, and the registry that everything asks.
 
+A matcher is added by one entry in `MATCHERS`: the command line, the error texts and doctor.py take
+their names from there.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
-from torch import Tensor
-
-from scene import Camera, Gaussians, InputError
+from gaussian_renderer import ObjectRenderer
+from scene import InputError
+from scene.weights import LOFTR, XFEAT, WeightFile
 
 from ..gallery import Gallery
-from ..hypotheses import Hypothesis
-from .classical import ClassicalMatcher
-
-MatcherName = Literal["auto", "loftr", "xfeat", "classical"]
+from ..hypotheses import Matcher
+from . import loftr, silhouette, xfeat
 
 
-class Matcher(Protocol):
-    """Finds coarse poses of queries of one object."""
+class Entry(NamedTuple):
+    """One kind of matcher."""
 
-    name: str
+    # Makes it once for all queries of an object, to run where the Gaussians are, with weights from
+    # a folder (None: the caches of the libraries). Raises InputError when these cannot be had.
+    make: Callable[[Gallery, ObjectRenderer, Path | None], Matcher]
+    weights: WeightFile | None = None  # pre-trained ones that it needs
 
-    def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
-        """Poses of a query [3, H, W] in 0..1 seen through the lens of `camera`, best first."""
-        ...
 
-    def coarse_poses_many(self, images: Tensor, camera: Camera) -> list[list[Hypothesis]]:
-        """`coarse_poses` of each of B queries [B, 3, H, W]."""
-        ...
+MATCHERS = {
+    "silhouette": Entry(silhouette.make),
+    "xfeat": Entry(xfeat.make, XFEAT),
+    "loftr": Entry(loftr.make, LOFTR),
+}
+_ALIASES = {"classical": "silhouette"}  # names of earlier versions, in old commands and files
+_PLAIN = "matching by silhouettes, which the plain background gives: no weights are needed"
 
 
 class Selection(NamedTuple):
@@ -35,46 +42,37 @@ class Selection(NamedTuple):
     reason: str  # one line to print; "" when there is nothing to say
 
 
-_PLAIN = "matching by silhouettes, which the plain background gives: no weights are needed"
+def matcher_names() -> list[str]:
+    """What may be asked for: "auto" and every matcher."""
+    return ["auto", *MATCHERS]
 
 
 def select_matcher(
-    name: MatcherName,
-    gallery: Gallery,
-    gaussians: Gaussians,
-    *,
-    weights: str | Path | None = None,  # a folder with weight files; None: the libraries' caches
-    backend: str = "auto",
-    threads: int = 1,
+    name: str, gallery: Gallery, model: ObjectRenderer, weights: str | Path | None = None
 ) -> Selection:
-    """Makes the matcher once for all queries of an object; it runs where the Gaussians are.
+    """Makes the named matcher; "auto" takes one that the gallery and the weights at hand allow.
 
-    "auto" takes the classical matcher where a plain background gives silhouettes: it needs no
-    weights and is the most accurate one there. Elsewhere it takes XFeat, and the classical one
-    again when XFeat's weights cannot be had.
-
-    Raises InputError when the weights of a matcher asked for by name cannot be had.
+    Raises InputError for an unknown name, and when the weights of a matcher asked for by name
+    cannot be had.
     """
     folder = None if weights is None else Path(weights)
-    device = gaussians.means.device
-    if name == "classical":
-        return Selection(ClassicalMatcher(gallery, device=device), "")
-    if name == "auto" and gallery.known_background is not None:
-        return Selection(ClassicalMatcher(gallery, device=device), _PLAIN)
-    if name == "loftr":
-        from .loftr import LoftrMatcher, load_loftr
+    name = _ALIASES.get(name, name)
+    if name == "auto":
+        return _automatic(gallery, model, folder)
+    if name not in MATCHERS:
+        raise InputError(f"unknown matcher '{name}': choose one of {', '.join(matcher_names())}")
+    return Selection(MATCHERS[name].make(gallery, model, folder), "")
 
-        return Selection(LoftrMatcher(gallery, load_loftr(folder).to(device)), "")
-    if name not in ("auto", "xfeat"):
-        raise InputError(f"unknown matcher '{name}': choose auto, loftr, xfeat or classical")
-    from .xfeat import XFeatMatcher, load_xfeat
 
+def _automatic(gallery: Gallery, model: ObjectRenderer, folder: Path | None) -> Selection:
+    """Silhouettes where a plain background gives them: no weights, and the most accurate there.
+
+    Elsewhere XFeat, and silhouettes (of the whole frame) again when its weights cannot be had.
+    """
+    if gallery.background is not None:
+        return Selection(MATCHERS["silhouette"].make(gallery, model, folder), _PLAIN)
     try:
-        model = load_xfeat(folder).to(device)
+        return Selection(MATCHERS["xfeat"].make(gallery, model, folder), "")
     except InputError as error:
-        if name == "xfeat":
-            raise
-        classical = ClassicalMatcher(gallery, device=device)
-        return Selection(classical, f"classical, without XFeat: {error}")
-    matcher = XFeatMatcher(gallery, gaussians, model, backend=backend, threads=threads)
-    return Selection(matcher, "")
+        plain = MATCHERS["silhouette"].make(gallery, model, folder)
+        return Selection(plain, f"silhouette, without XFeat: {error}")

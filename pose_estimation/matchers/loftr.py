@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaussian_renderer import ObjectRenderer
 from scene import Camera
 from scene.weights import LOFTR, load_weights
 
@@ -21,19 +22,19 @@ class LoftrMatcher:
 
     The backbone sees every train view once, when the matcher is made. LoFTR's fine stage moves
     matches by a few pixels but makes none and drops none, so it is not run. All is computed on the
-    device of the model.
+    device of the network.
     """
 
     name = "loftr"
     half = False  # the transformer computes in 16 bits (bfloat16 on a CPU)
 
-    def __init__(self, gallery: Gallery, model: Any, count: int = 6) -> None:
+    def __init__(self, gallery: Gallery, network: Any, count: int = 6) -> None:
         self._gallery = gallery
-        self._model = model.eval()
-        self._device = next(model.parameters()).device
+        self._network = network.eval()
+        self._device = next(network.parameters()).device
         self._count = count
         self._features = [  # V of [1, 256, h, w]; half precision halves 0.5 GB for 210 views
-            self._encode(gallery.picture(view)).half() for view in range(len(gallery))
+            self._encode(gallery.image(view)).half() for view in range(len(gallery))
         ]
 
     def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
@@ -58,21 +59,21 @@ class LoftrMatcher:
 
     @torch.no_grad()
     def _encode(self, image: Tensor) -> Tensor:
-        """Coarse features with their positions [1, C, h, w] of a picture [3, H, W]."""
+        """Coarse features with their positions [1, C, h, w] of an image [3, H, W]."""
         image = image.to(self._device, torch.float32)
         grey = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)[None, None]
         size = [max(_STRIDE, round(side / _STRIDE) * _STRIDE) for side in image.shape[1:]]
         if size != list(image.shape[1:]):
             grey = torch.nn.functional.interpolate(grey, size=size, mode="bilinear")
-        coarse, _ = self._model.backbone(grey)
-        return self._model.pos_encoding(coarse)
+        coarse, _ = self._network.backbone(grey)
+        return self._network.pos_encoding(coarse)
 
     @torch.no_grad()
     def _count_batch(self, queries: Tensor, views: Tensor) -> Tensor:
         """Number of matches of B pairs of feature maps [B, C, h, w], [B]."""
         first, second = (m.flatten(2).transpose(1, 2).contiguous() for m in (queries, views))
         with torch.autocast(queries.device.type, enabled=self.half):
-            first, second = self._model.loftr_coarse(first, second)
+            first, second = self._network.loftr_coarse(first, second)
         first, second = first.float(), second.float()
         data: dict[str, Any] = {
             "bs": len(views),
@@ -82,8 +83,13 @@ class LoftrMatcher:
             "hw1_i": [side * _STRIDE for side in views.shape[2:]],
             "stride_c": _STRIDE,
         }
-        self._model.coarse_matching(first, second, data)
+        self._network.coarse_matching(first, second, data)
         return torch.bincount(data["b_ids"], minlength=len(views))
+
+
+def make(gallery: Gallery, model: ObjectRenderer, weights: Path | None) -> LoftrMatcher:
+    """The matcher on the device of the model. Raises InputError as `load_loftr`."""
+    return LoftrMatcher(gallery, load_loftr(weights).to(model.gaussians.means.device))
 
 
 def load_loftr(folder: Path | None) -> Any:
@@ -93,9 +99,9 @@ def load_loftr(folder: Path | None) -> Any:
     matches are silently poor. Raises InputError when the weights cannot be had or do not fit.
     """
     state = load_weights(LOFTR, folder)
-    model = make_loftr()
-    LOFTR.fit(model, state)
-    return model
+    network = make_loftr()
+    LOFTR.fit(network, state)
+    return network
 
 
 def make_loftr() -> Any:

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer import render
-from scene import Camera, Gaussians
+from gaussian_renderer import ObjectRenderer
+from scene import Camera
 from scene.se3 import inverse
 from scene.weights import XFEAT, load_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, keep_distinct
-from .classical import ClassicalMatcher
+from .silhouette import SilhouetteMatcher
 
-_KEYPOINTS = 1024  # per picture
+_KEYPOINTS = 1024  # per image
 _SIMILARITY = 0.8  # cosine of two descriptors that may match
 _SOLID = 0.9  # opacity of the rendering under a keypoint that may be lifted
 _RANSAC_PIXELS = 6.0
@@ -46,25 +46,20 @@ class XFeatMatcher:
     def __init__(
         self,
         gallery: Gallery,
-        gaussians: Gaussians,
-        model: Any,
-        *,
+        model: ObjectRenderer,
+        network: Any,
         count: int = 6,
-        backend: str = "auto",
-        threads: int = 1,
     ) -> None:
         self._gallery = gallery
-        self._model, self._device = model.eval(), gaussians.means.device
-        self._retrieval = ClassicalMatcher(gallery, count, self._device)
+        self._network, self._device = network.eval(), model.gaussians.means.device
+        self._retrieval = SilhouetteMatcher(gallery, count, self._device)
         self._count = count
-        self._views = [
-            self._lift(gaussians, view, backend, threads) for view in range(len(gallery))
-        ]
+        self._views = [self._lift(model, view) for view in range(len(gallery))]
 
     def coarse_poses(self, image: Tensor, camera: Camera) -> list[Hypothesis]:
         """Poses of a query [3, H, W] by number of PnP inliers, best first.
 
-        When no view gives enough inliers, the poses of the classical matcher, with a score of 0.
+        When no view gives enough inliers, the poses of the silhouette matcher, with a score of 0.
         """
         by_looks = self._retrieval.coarse_poses(image, camera)
         keypoints, descriptors = self._detect(image)
@@ -98,17 +93,16 @@ class XFeatMatcher:
     def _detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints [M, 2] (pixel centres at + 0.5) and unit descriptors [M, 64]."""
         image = image[None].to(self._device, torch.float32)
-        found = self._model.detectAndCompute(image, top_k=_KEYPOINTS)[0]
+        found = self._network.detectAndCompute(image, top_k=_KEYPOINTS)[0]
         # inference tensors do not mix with autograd elsewhere: clone makes them ordinary
         keypoints, descriptors = (found[k].cpu().clone() for k in ("keypoints", "descriptors"))
         return keypoints.double() + 0.5, descriptors
 
-    def _lift(self, gaussians: Gaussians, view: int, backend: str, threads: int) -> LiftedView:
-        camera, image = self._gallery.camera(view), self._gallery.picture(view)
+    def _lift(self, model: ObjectRenderer, view: int) -> LiftedView:
+        camera, image = self._gallery.camera(view), self._gallery.image(view)
         keypoints, descriptors = self._detect(image)
-        black = torch.zeros(3, device=gaussians.means.device)
         with torch.no_grad():
-            seen = render(gaussians, camera, black, backend=backend, depth=True, threads=threads)
+            seen = model(camera, depth=True)
         if seen.depth is None:
             raise RuntimeError("the renderer gave no depth although it was asked for")
         x, y = keypoints.long().unbind(1)
@@ -144,6 +138,11 @@ class XFeatMatcher:
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
         return (torch.from_numpy(pose), len(kept)) if np.isfinite(pose).all() else None
+
+
+def make(gallery: Gallery, model: ObjectRenderer, weights: Path | None) -> XFeatMatcher:
+    """The matcher on the device of the model. Raises InputError as `load_xfeat`."""
+    return XFeatMatcher(gallery, model, load_xfeat(weights).to(model.gaussians.means.device))
 
 
 def mutual_matches(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from scene import Camera, Gaussians
+from gaussian_renderer import ObjectRenderer
+from scene import Camera
 
-from .appearance import Appearance
 from .errors import rotation_error
-from .hypotheses import Hypothesis
-from .matchers import Matcher
+from .hypotheses import Hypothesis, Matcher
+from .multiscale import ExpectedResidual
 from .pose_check import DOUBTFUL, PoseCheck, fit_pose_check
 from .refine import estimate_pose
 from .settings import PoseEstimate, PoseSettings
@@ -23,13 +23,12 @@ _MISLEADING = math.radians(20.0)  # start of a try that is to fail
 
 
 def calibrate_pose_check(
-    gaussians: Gaussians,
+    model: ObjectRenderer,
     matcher: Matcher,
     cameras: Sequence[Camera],  # of the held-out views, with their true poses
     images: Sequence[Tensor],  # V of [3, H, W] in 0..1
-    background: Tensor,  # [3]
     settings: PoseSettings | None = None,
-    appearance: Appearance | None = None,
+    expected_residual: ExpectedResidual | None = None,
 ) -> tuple[PoseCheck | None, list[PoseEstimate]]:
     """Estimates every view twice: as a query, and from the pose of another view, 20 degrees off.
 
@@ -43,21 +42,17 @@ def calibrate_pose_check(
     good, bad, estimates = [], [], []
     for camera, image in zip(cameras, images, strict=True):
         hypotheses = matcher.coarse_poses(image, camera)
-        found = estimate_pose(
-            gaussians, camera, image, hypotheses, background, settings, None, appearance
-        )
+        found = estimate_pose(model, camera, image, hypotheses, settings, None, expected_residual)
         estimates.append(found)
         if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
-            good.append(found.evidence)
+            good.append(found.fit)
         misled = _misleading(cameras, camera)
         if misled is not None:
-            found = estimate_pose(
-                gaussians, camera, image, [misled], background, quick, None, appearance
-            )
+            found = estimate_pose(model, camera, image, [misled], quick, None, expected_residual)
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
-                bad.append(found.evidence)
+                bad.append(found.fit)
     if not good:  # perhaps a body of revolution, which has no one right rotation
-        good = [found.evidence for found in estimates if DOUBTFUL.fits_in_colour(found.evidence)]
+        good = [found.fit for found in estimates if DOUBTFUL.fits_in_colour(found.fit)]
     return fit_pose_check(good, bad), estimates
 
 

@@ -1,17 +1,28 @@
 """Coarse poses without pre-trained weights: polar thumbnails against the gallery's templates."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gaussian_renderer import ObjectRenderer
 from scene import Camera
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, angular_scale, keep_distinct, ray_of, transfer_poses
-from ..polar import ANGLES, Outline, PolarIndex, outlines, planes, polar_thumbnails
-from ..templates import PLAIN_GREY, differs, whole_frame
+from ..thumbnails import (
+    ANGLES,
+    PLAIN_GREY,
+    Outline,
+    PolarIndex,
+    differs,
+    outlines,
+    planes,
+    polar_thumbnails,
+    whole_frame,
+)
 
 _SCALE_GUESSES = (0.92, 1.0, 1.08)  # of a whole silhouette: a defect shifts its moments
 _CUT_SCALE_GUESSES = (0.8, 0.9, 1.0, 1.12, 1.25)  # of a cut one, against the gallery's median
@@ -32,10 +43,10 @@ class _Peaks(NamedTuple):
     guesses: Tensor
 
 
-class ClassicalMatcher:
+class SilhouetteMatcher:
     """Compares queries with every template at every in-plane rotation, in one batch of FFTs."""
 
-    name = "classical"
+    name = "silhouette"
 
     def __init__(
         self, gallery: Gallery, count: int = 4, device: torch.device | str = "cpu"
@@ -83,7 +94,7 @@ class ClassicalMatcher:
 
     def silhouettes(self, images: Tensor) -> Tensor:
         """What differs from the background, [..., H, W] bool; everything if that is unknown."""
-        background = self._gallery.known_background
+        background = self._gallery.background
         return whole_frame(images) if background is None else differs(images, background)
 
     def _guesses(self, shape: Outline, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -107,7 +118,7 @@ class ClassicalMatcher:
         self, images: list[Tensor], silhouettes: list[Tensor], guesses: list[tuple[Tensor, Tensor]]
     ) -> _Peaks:
         """Peaks of B queries [3, H, W] over all guesses; they come from the device in one copy."""
-        background = self._gallery.known_background
+        background = self._gallery.background
         colour = PLAIN_GREY if background is None else background
         colour = colour.to(self._device, non_blocking=True)
         sampled = [
@@ -150,6 +161,11 @@ class ClassicalMatcher:
         poses = self._gallery.world_to_camera
         chosen = torch.linspace(0, len(poses) - 1, min(self._count, len(poses))).long()
         return [Hypothesis(poses[i], 0.0) for i in chosen.tolist()]
+
+
+def make(gallery: Gallery, model: ObjectRenderer, weights: Path | None) -> SilhouetteMatcher:
+    """The matcher on the device of the model; it needs no weights."""
+    return SilhouetteMatcher(gallery, device=model.gaussians.means.device)
 
 
 def _peaks(similarity: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Polar thumbnails: an object's picture around its centroid, so that rolling it shifts an axis.
+"""Polar thumbnails: an object's image around its centroid, so that rolling it shifts an axis.
 
 A thumbnail is centred on the silhouette's centroid and scaled by its second moment. Comparing two
 thumbnails over all in-plane rotations is then one circular correlation, done by FFT for a whole
@@ -11,14 +11,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import scene
+
 CHANNELS = 4  # red, green, blue (minus the background, inside the silhouette) and the silhouette
 RADII = 14
 ANGLES = 72
 REACH = 2.4  # outermost radius, in units of the silhouette's root-mean-square radius
 _HARMONICS = 28  # of the angular spectrum; higher ones carry aliasing, not shape
-_PIXELS_PER_SCALE = 8.0  # the picture is shrunk until the rms radius is about that long
+_PIXELS_PER_SCALE = 8.0  # the image is shrunk until the rms radius is about that long
 _MASK_WEIGHT = 0.6  # of the silhouette against one colour channel
 _TOUCHING = 0.02  # share of a border row inside the silhouette that counts as cut off
+PLAIN_GREY = torch.full((3,), 0.5)  # stands for the background where none is known
+
+
+def differs(image: Tensor, background: Tensor) -> Tensor:
+    """What of images [..., 3, H, W] is not of the colour `background` [3], [..., H, W] bool.
+
+    The background is given on the host.
+    """
+    red, green, blue = background.tolist()
+    return scene.silhouette(image, (red, green, blue))
+
+
+def whole_frame(image: Tensor) -> Tensor:
+    """The silhouettes [..., H, W] to use where the background is not known: everything."""
+    return torch.ones_like(image[..., 0, :, :], dtype=torch.bool)
 
 
 @dataclass(frozen=True)
