@@ -3,52 +3,47 @@
 It may use the renderer and cameras; it knows nothing of pose estimation and of the report.
 """
 
-from .features import FEATURES, Features, make_features
-from .mahalanobis import (
-    HeldOut,
-    Standardisation,
-    extend_beyond_silhouette,
-    fit_standardisation,
-    outer,
-)
-from .maps import anomaly_maps, image_scores, resize_maps
+from .features import FEATURES, Features, feature_names, make_features
+from .fit_normal_model import PosedImages, build_memory, fit_normal_model
 from .metrics import PixelStatistics, evaluate, image_figures, roc_curve
-from .photometric import Photometry, background_gains, fit_photometry
-from .regions import Region, find_regions
-from .residual import signed_residual
+from .normal_model import NormalModel
+from .photometry import Photometry, background_gains, fit_photometry, in_known_light
+from .regions import Region, find_regions, region_positions
 from .residual_memory import Expectation, MemorySettings, ResidualMemory
-from .threshold import Calibration, Threshold, calibrate
-from .view_distance import GapLevel, fit_gap_level, level_out
+from .scoring import FeatureScorer, NormalModelScorer, Scored, Scorer, feature_maps, resize_maps
+from .threshold import MINIMAL_COUNT, ScoreDistribution, Threshold, fit_score_distribution
 
 __all__ = [
     "FEATURES",
-    "Calibration",
+    "MINIMAL_COUNT",
     "Expectation",
+    "FeatureScorer",
     "Features",
-    "GapLevel",
-    "HeldOut",
     "MemorySettings",
+    "NormalModel",
+    "NormalModelScorer",
     "Photometry",
     "PixelStatistics",
+    "PosedImages",
     "Region",
     "ResidualMemory",
-    "Standardisation",
+    "ScoreDistribution",
+    "Scored",
+    "Scorer",
     "Threshold",
-    "anomaly_maps",
     "background_gains",
-    "calibrate",
+    "build_memory",
     "evaluate",
-    "extend_beyond_silhouette",
+    "feature_maps",
+    "feature_names",
     "find_regions",
-    "fit_gap_level",
+    "fit_normal_model",
     "fit_photometry",
-    "fit_standardisation",
+    "fit_score_distribution",
     "image_figures",
-    "image_scores",
-    "level_out",
+    "in_known_light",
     "make_features",
-    "outer",
+    "region_positions",
     "resize_maps",
     "roc_curve",
-    "signed_residual",
 ]

@@ -1,18 +1,17 @@
 """Differences of EfficientNet-b4 features: the anomaly map of the paper."""
 
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises for a file that is no checkpoint
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+
+from scene.weights import EFFICIENTNET, load_weights
 
 SIZE = 224  # both images are brought to this size, pixels
 BLOCKS = (1, 5, 9, 21)  # the last block at strides 2, 4, 8, 16; 24, 32, 56, 160 channels
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics of RGB in 0..1
 _STD = (0.229, 0.224, 0.225)
-_UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, AttributeError, TypeError)
 
 
 class EfficientNetFeatures:
@@ -24,7 +23,6 @@ class EfficientNetFeatures:
 
     name = "efficientnet_b4"
     sigma = 4.0  # pixels at 224 x 224, blur of the map
-    half = False  # the network computes in 16 bits (bfloat16 on a CPU); sums stay in 32
 
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         self.network = network.eval().requires_grad_(False).to(device)
@@ -43,12 +41,11 @@ class EfficientNetFeatures:
         """Outputs of BLOCKS for normalised images [B, 3, 224, 224], finest first."""
         network: Any = self.network
         levels = []
-        with torch.autocast(normalised.device.type, enabled=self.half):
-            features = network._swish(network._bn0(network._conv_stem(normalised)))
-            for index, block in enumerate(network._blocks[: BLOCKS[-1] + 1]):
-                features = block(features)
-                if index in BLOCKS:
-                    levels.append(features.float())
+        features = network._swish(network._bn0(network._conv_stem(normalised)))
+        for index, block in enumerate(network._blocks[: BLOCKS[-1] + 1]):
+            features = block(features)
+            if index in BLOCKS:
+                levels.append(features)
         return levels
 
     @torch.inference_mode()
@@ -70,56 +67,17 @@ def _squared_difference(both: Tensor) -> Tensor:
     return (query - rendering).square().sum(dim=1)
 
 
-def weights_url() -> str:
-    """Address from which efficientnet_pytorch takes its weights of EfficientNet-b4."""
-    from efficientnet_pytorch.utils import url_map
-
-    return url_map["efficientnet-b4"]
-
-
-def weights_path(weights_dir: str | Path | None = None) -> Path:
-    """Where the weights are looked for: in `weights_dir`, or in the cache of torch.hub."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints" if weights_dir is None else weights_dir
-    return Path(folder) / weights_url().rsplit("/", 1)[-1]
-
-
 def load_efficientnet(
     weights_dir: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> EfficientNetFeatures:
     """Reads the weights from `weights_dir`, or else from the cache, downloading them once.
 
-    Raises FileNotFoundError when they cannot be had and ValueError when the file does not fit.
+    Raises:
+        InputError: they cannot be had or do not fit.
     """
     from efficientnet_pytorch import EfficientNet
 
-    path = weights_path(weights_dir)
-    if not path.is_file() and weights_dir is None:
-        _download(path)
-    if not path.is_file():
-        raise FileNotFoundError(_missing(path))
+    state = load_weights(EFFICIENTNET, None if weights_dir is None else Path(weights_dir))
     network = EfficientNet.from_name("efficientnet-b4")
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{path} does not hold the weights of EfficientNet-b4 ({type(error).__name__}): "
-            f"delete it and fetch {weights_url()} again"
-        ) from error
+    EFFICIENTNET.fit(network, state)
     return EfficientNetFeatures(network, device)
-
-
-def _download(path: Path) -> None:
-    """Fetches the weights into the cache; their hash stands in the file name and is checked."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = path.stem.rsplit("-", 1)[-1]
-    try:
-        torch.hub.download_url_to_file(weights_url(), str(path), prefix, progress=False)
-    except (URLError, OSError, RuntimeError) as error:
-        raise FileNotFoundError(f"{_missing(path)} (the download failed: {error})") from error
-
-
-def _missing(path: Path) -> str:
-    return (
-        f"the weights of EfficientNet-b4 are not at {path}: fetch {weights_url()} and put "
-        f"the file {path.name} into {path.parent}, or name its folder as the weights folder"
-    )

@@ -28,7 +28,7 @@ def gaussian_blur(
     images: Tensor,  # [..., H, W]
     sigma: float,  # pixels
 ) -> Tensor:
-    """Gaussian filter of every [H, W] plane, edges mirrored: `scipy.ndimage.gaussian_filter`.
+    """Gaussian filter of every [H, W] plane, edges reflected: `scipy.ndimage.gaussian_filter`.
 
     A sigma of zero returns the images as they are.
     """

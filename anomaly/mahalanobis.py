@@ -23,14 +23,14 @@ NEAR_WEIGHTS = (0.0, 0.5, 1.0)
 CORRECTION_WEIGHTS = (0.0, 0.5, 1.0)
 FLOORS = (0.05, 0.2, 0.8)  # in units of the object's usual residual
 DIAGONAL = (0, 3, 5)  # of the 6 entries
-GLOSS_MARGIN = 0.2  # by which a table of mirrored directions must make smaller residuals visible
+GLOSS_MARGIN = 0.2  # by which a table of reflected directions must make smaller residuals visible
 _FAR = 0.01  # cover below which the mean of the object takes over from what is nearby
 _TAIL = 2.0  # how many standard deviations of the log-maxima a threshold stands above them
 _TINY = 1e-30  # keeps the logarithm of a map of zeros finite
 
 
 @dataclass(frozen=True)
-class Standardisation:
+class Mahalanobis:
     """Covariance of a normal residual: that of the place, more where the memory is unsure."""
 
     near_weight: float = 0.5
@@ -57,8 +57,8 @@ class Standardisation:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Maps of one held-out good view, to fit a `Standardisation` to."""
+class HeldOutMaps:
+    """Maps of one held-out good view, to fit a `Mahalanobis` to."""
 
     residual: Tensor  # [3, H, W] signed, smoothed
     common: Tensor  # [F, 6, H, W] second moments in train views, with the gloss of each of `FRAMES`
@@ -68,9 +68,9 @@ class HeldOut:
 
 
 class Fit(NamedTuple):
-    """A standardisation, and what the views that it was fitted to score without their own say."""
+    """A mahalanobis, and what the views that it was fitted to score without their own say."""
 
-    standardisation: Standardisation
+    mahalanobis: Mahalanobis
     scores: list[float]
 
 
@@ -100,8 +100,8 @@ def extend_beyond_silhouette(
     return (gaussian_blur(maps, sigma) + _FAR * typical) / (cover + _FAR)
 
 
-def fit_standardisation(
-    views: Iterable[HeldOut],
+def fit_mahalanobis(
+    views: Iterable[HeldOutMaps],
     scale: float,  # the object's usual residual, the unit of `FLOORS`
 ) -> Fit:
     """Weights and floor that let the smallest defects be seen, from good views alone.
@@ -118,14 +118,14 @@ def fit_standardisation(
     Raises ValueError without views, or when a region is empty.
     """
     candidates = [
-        Standardisation(near, correction, floor * scale, gloss)
+        Mahalanobis(near, correction, floor * scale, gloss)
         for gloss, near, correction, floor in itertools.product(
             FRAMES, NEAR_WEIGHTS, CORRECTION_WEIGHTS, FLOORS
         )
     ]
     rows = [_row(view, candidates) for view in views]
     if not rows:
-        raise ValueError("standardisation needs held-out views that show the object")
+        raise ValueError("mahalanobis needs held-out views that show the object")
     table = torch.tensor(rows, dtype=torch.float64)  # [V, candidates, 2]
     margins = torch.tensor([GLOSS_MARGIN * (each.gloss != "none") for each in candidates])
     everyone = torch.ones(len(table), dtype=torch.bool)
@@ -137,10 +137,10 @@ def fit_standardisation(
     return Fit(candidates[_best(table, margins)], scores)
 
 
-def _row(view: HeldOut, candidates: list[Standardisation]) -> list[tuple[float, float]]:
+def _row(view: HeldOutMaps, candidates: list[Mahalanobis]) -> list[tuple[float, float]]:
     """Log maximum and mean log unit of one view, for each candidate."""
     if not view.region.any():
-        raise ValueError("standardisation needs held-out views that show the object")
+        raise ValueError("mahalanobis needs held-out views that show the object")
     row = []
     for candidate in candidates:
         common = view.common[FRAMES.index(candidate.gloss)]

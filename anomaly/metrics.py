@@ -15,6 +15,7 @@ from .ranking import area_up_to, false_alarms, precision_figures, roc_curve
 __all__ = ["PixelStatistics", "evaluate", "image_figures", "roc_curve"]
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), int)  # pixels that touch at a corner are one region
+UNNAMED = "defective"  # the kind of a defect that has no name
 PRO_LIMITS = (0.3, 0.05)  # the paper's, and one that is not saturated
 
 
@@ -84,6 +85,23 @@ class PixelStatistics:
         group.region_weights.append(weights)
         group.n_regions += regions
 
+    @classmethod
+    def of(
+        cls,
+        maps: Sequence[ArrayLike],  # [H, W] each
+        masks: Sequence[ArrayLike | None],  # [H, W] bool each; None: no mask
+        is_anomalous: Sequence[bool | None],
+        kinds: Sequence[str | None],
+    ) -> "PixelStatistics":
+        """Statistics of a whole test set; defective images without a mask are left out."""
+        pixels = cls()
+        for values, mask, label, kind in zip(maps, masks, is_anomalous, kinds, strict=True):
+            if label is False:
+                pixels.add(values, None)
+            elif label and mask is not None:
+                pixels.add(values, mask, kind or UNNAMED)
+        return pixels
+
     def figures(
         self, limits: Sequence[float] = PRO_LIMITS, kind: str | None = None
     ) -> dict[str, float | None]:
@@ -108,26 +126,18 @@ def evaluate(
     scores: Sequence[float],
     is_anomalous: Sequence[bool | None],
     kinds: Sequence[str | None],
-    maps: Sequence[ArrayLike] | None = None,  # [H, W] each
-    masks: Sequence[ArrayLike | None] | None = None,  # [H, W] bool each; None: no mask
+    pixels: "PixelStatistics | None" = None,  # of the same images, by the same kinds
     limits: Sequence[float] = PRO_LIMITS,
 ) -> dict[str, Any]:
     """All figures of a test set, as plain numbers: {"image", "pixel", "kinds": {kind: ...}}.
 
-    Images whose label is None are left out; so are, for figures over pixels, defective images
-    without a mask. Raises ValueError for NaN, lengths or sizes that do not fit.
+    Images whose label is None are left out. Raises ValueError for NaN or lengths that differ.
     """
     known = [i for i, label in enumerate(is_anomalous) if label is not None]
     truth = np.array([bool(is_anomalous[i]) for i in known], bool)
     values = np.array([scores[i] for i in known], float)
-    names = np.array([kinds[i] or "defective" for i in known], object)
-    pixels = PixelStatistics()
-    if maps is not None and masks is not None:
-        for i, name in zip(known, names, strict=True):
-            if not is_anomalous[i]:
-                pixels.add(maps[i], None)
-            elif masks[i] is not None:
-                pixels.add(maps[i], masks[i], name)
+    names = np.array([kinds[i] or UNNAMED for i in known], object)
+    pixels = pixels or PixelStatistics()
     result: dict[str, Any] = {
         "image": image_figures(values, truth),
         "pixel": pixels.figures(limits),

@@ -1,8 +1,8 @@
-"""What normal looks like at every place of the object, and how a query compares with it.
+"""The normal model: what residuals of good images look like at every place of the object.
 
-Anchored on the Gaussians: the residual memory of the train views (`anomaly.ResidualMemory`) and
-the second moments of what is left after its correction. Both are rendered at a query's pose. They
-are learnt after training (learn_normal_model.py).
+Anchored on the Gaussians: the residual memory of the train views (residual_memory.py) and the
+second moments of what is left after its correction. Both are rendered at a query's pose. They are
+learnt after training (fit_normal_model.py).
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,95 +12,87 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussian_renderer.object_renderer import ObjectRenderer
-from gaussian_renderer.spherical_harmonics import sh_colours
+from gaussian_renderer import ObjectRenderer, sh_colours
 from scene import Camera
 from scene.se3 import camera_centres
 
-from .mahalanobis import Standardisation, extend_beyond_silhouette, outer
-from .masked import masked_median, surely_none
-from .photometric import fit_photometry
-from .residual import ClassicalFeatures, signed_residual
+from .mahalanobis import Mahalanobis, extend_beyond_silhouette, outer
+from .residual import SIGMA
 from .residual_memory import Expectation, ResidualMemory
-from .specular import FRAMES, Frame, cells, mirrored
-from .view_distance import GapLevel
+from .specular import FRAMES, Frame, cells, reflected
+from .view_distance import ViewDistanceScale
 
 _LEVELS = 127  # of an int8
-_OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
-_EMPTY_ALPHA = 0.05  # where it covers less, the background is seen
 
 
 @dataclass(frozen=True)
-class Place:
-    """How large residuals are at each Gaussian, and how that changes with what it mirrors."""
+class PlaceMoments:
+    """How large residuals are at each Gaussian, and how that changes with what it reflects."""
 
     common: Tensor  # [N, 6] second moments of the corrected residual (mahalanobis.py)
     normals: Tensor  # [N, 3] unit, zero where not known
     tables: dict[Frame, Tensor]  # specular.py, lamps before the object and beside the camera
 
-    def moments(self, model: ObjectRenderer, camera: Camera, gloss: Frame) -> Tensor:
+    def at(self, model: ObjectRenderer, camera: Camera, gloss: Frame) -> Tensor:
         """Second moments to expect from a camera, or from several places of one, [..., N, 6]."""
         if gloss == "none":
             return self.common
-        factors = self.tables[gloss][cells(mirrored_directions(model, self.normals, camera, gloss))]
+        directions = reflected_directions(model, self.normals, camera, gloss)
+        factors = self.tables[gloss][cells(directions)]
         known = self.normals.abs().amax(dim=1) > 0
         return self.common * torch.where(known, factors, torch.ones_like(factors))[..., None]
 
-    def to(self, device: torch.device | str) -> "Place":
+    def to(self, device: torch.device | str) -> "PlaceMoments":
         """The same on another device."""
         tables = {frame: table.to(device) for frame, table in self.tables.items()}
-        return Place(self.common.to(device), self.normals.to(device), tables)
+        return PlaceMoments(self.common.to(device), self.normals.to(device), tables)
 
 
 @dataclass(frozen=True)
-class Normality:
-    """Per-Gaussian knowledge of innocent residuals, and their unit."""
+class NormalModel:
+    """Per-Gaussian knowledge of the residuals of good images, and their unit."""
 
     memory: ResidualMemory
-    place: Place
-    standardisation: Standardisation
-    level: GapLevel = field(default_factory=GapLevel)  # of scores at the gap to the nearest view
+    moments: PlaceMoments
+    mahalanobis: Mahalanobis
+    distance_scale: ViewDistanceScale = field(default_factory=ViewDistanceScale)
 
-    def __call__(
-        self,
-        residual: Tensor,  # [..., 3, H, W], of `compare`
-        shown: "Prediction",  # of `predict`
-    ) -> Tensor:
-        """The anomaly map [..., H, W] of a query, or of several."""
-        return self.standardisation(residual, shown.maps) / shown.level[..., None, None]
-
-    def to(self, device: torch.device | str) -> "Normality":
+    def to(self, device: torch.device | str) -> "NormalModel":
         """The same on another device, where everything below is then computed."""
-        return replace(self, memory=self.memory.to(device), place=self.place.to(device))
+        return replace(self, memory=self.memory.to(device), moments=self.moments.to(device))
 
     def arrays(self) -> dict[str, NDArray]:
         """Plain arrays for an npz file."""
-        unit, level = self.standardisation, self.level
+        unit, scale, moments = self.mahalanobis, self.distance_scale, self.moments
         return self.memory.arrays() | {
-            "common": self.place.common.float().cpu().numpy(),
-            "normals": (self.place.normals * _LEVELS).round().to(torch.int8).cpu().numpy(),
-            "gloss_object": self.place.tables["object"].cpu().numpy(),
-            "gloss_camera": self.place.tables["camera"].cpu().numpy(),
+            "common": moments.common.float().cpu().numpy(),
+            "normals": (moments.normals * _LEVELS).round().to(torch.int8).cpu().numpy(),
+            "gloss_object": moments.tables["object"].cpu().numpy(),
+            "gloss_camera": moments.tables["camera"].cpu().numpy(),
             "gloss": np.array(unit.gloss),
-            "standardisation": np.array([unit.near_weight, unit.correction_weight, unit.floor]),
-            "level": np.array([level.start, level.reference, level.largest]),
+            "mahalanobis": np.array([unit.near_weight, unit.correction_weight, unit.floor]),
+            "distance_scale": np.array([scale.start, scale.reference, scale.largest]),
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray]) -> "Normality":
+    def from_arrays(cls, arrays: dict[str, NDArray]) -> "NormalModel":
         """What `arrays` gave. Raises ValueError when something is missing or does not fit."""
         memory = ResidualMemory.from_arrays(arrays)
         try:
-            place = _place_from(arrays)
-            near, correction, floor = (float(value) for value in arrays["standardisation"])
+            moments = _moments_from(arrays)
+            near, correction, floor = (float(value) for value in arrays["mahalanobis"])
             gloss = FRAMES[FRAMES.index(str(arrays["gloss"]))]
-            level = GapLevel(*(float(value) for value in arrays["level"]))
+            scale = ViewDistanceScale(*(float(value) for value in arrays["distance_scale"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the calibration is damaged ({error})") from error
-        return cls(memory, place, Standardisation(near, correction, floor, gloss), level)
+            raise ValueError(f"the normal model is damaged ({error})") from error
+        if len(moments.common) != memory.residuals.shape[1]:
+            raise ValueError("its moments and residuals are of different Gaussians")
+        if not all(bool(t.isfinite().all()) for t in (moments.common, moments.normals)):
+            raise ValueError("it holds NaN or infinity")
+        return cls(memory, moments, Mahalanobis(near, correction, floor, gloss), scale)
 
 
-def _place_from(arrays: dict[str, NDArray]) -> Place:
+def _moments_from(arrays: dict[str, NDArray]) -> PlaceMoments:
     tensors = {
         name: torch.from_numpy(arrays[name].astype(np.float32))
         for name in ("common", "normals", "gloss_object", "gloss_camera")
@@ -110,16 +102,16 @@ def _place_from(arrays: dict[str, NDArray]) -> Place:
         "object": tensors["gloss_object"],
         "camera": tensors["gloss_camera"],
     }
-    return Place(tensors["common"], normals, tables)
+    return PlaceMoments(tensors["common"], normals, tables)
 
 
-def mirrored_directions(
+def reflected_directions(
     model: ObjectRenderer, normals: Tensor, camera: Camera, gloss: Frame
 ) -> Tensor:
-    """What each Gaussian mirrors [..., N, 3], in the frame in which the lamps stand still."""
+    """What each Gaussian reflects [..., N, 3], in the frame in which the lamps stand still."""
     means = model.gaussians.means
     eyes = camera_centres(camera.world_to_camera).to(means, non_blocking=True)
-    directions = mirrored(means, normals.to(means), eyes)
+    directions = reflected(means, normals.to(means), eyes)
     if gloss == "camera":
         view = camera.world_to_camera.to(means, non_blocking=True)
         directions = directions @ view[..., :3, :3].mT
@@ -132,15 +124,16 @@ class Prediction:
 
     image: Tensor  # [..., 3, H, W] the rendering, corrected by the memory
     alpha: Tensor  # [..., H, W]
+    depth: Tensor  # [..., H, W] camera z, 0 where nothing was hit
     maps: Tensor  # [..., C, H, W] the other channels, extended beyond the silhouette
-    level: Tensor  # [...] of the scores of good images at this pose
+    scale: Tensor  # [...] of the scores of good images at this pose
 
 
 @torch.no_grad()
 def predict(
     model: ObjectRenderer,
     camera: Camera,  # at one place, or at B places [B, 4, 4]
-    known: Normality,
+    known: NormalModel,
     exclude: int | None = None,  # a view of the memory that must not speak: leave-one-out
 ) -> Prediction:
     """The object as the memory corrects it; `maps` is the residual's covariance [..., 6, H, W].
@@ -149,19 +142,20 @@ def predict(
     """
     rotations = camera.world_to_camera[..., :3, :3]
     expectation = known.memory.expect(rotations, exclude=exclude)
-    covariance = known.standardisation.covariance(
-        known.place.moments(model, camera, known.standardisation.gloss),
+    covariance = known.mahalanobis.covariance(
+        known.moments.at(model, camera, known.mahalanobis.gloss),
         expectation.covariance,
         outer(expectation.mean, dim=-1),
     )
-    shown = corrected(model, camera, expectation, covariance)
-    gaps = [known.memory.gap(rotation, exclude) for rotation in rotations.reshape(-1, 3, 3)]
-    level = torch.tensor([known.level(gap) for gap in gaps]).reshape(rotations.shape[:-2])
-    return replace(shown, level=level.to(shown.level, non_blocking=True))
+    shown = render_corrected(model, camera, expectation, covariance)
+    distances = [known.memory.distance(r, exclude) for r in rotations.reshape(-1, 3, 3)]
+    scales = torch.tensor([known.distance_scale(distance) for distance in distances])
+    scale = scales.reshape(rotations.shape[:-2]).to(shown.scale, non_blocking=True)
+    return replace(shown, scale=scale)
 
 
 @torch.no_grad()
-def corrected(
+def render_corrected(
     model: ObjectRenderer,
     camera: Camera,  # at one place, or at B places [B, 4, 4]
     expectation: Expectation,  # with the same leading dimensions
@@ -175,33 +169,10 @@ def corrected(
     colours = sh_colours(gaussians.sh, directions) + expectation.mean
     channels = channels.expand(*colours.shape[:-1], -1)
     behind = torch.cat([background, background.new_zeros(channels.shape[-1])])
-    shown = model.views(camera, torch.cat([colours, channels], dim=-1), behind)
+    shown = model.views(camera, torch.cat([colours, channels], dim=-1), behind, depth=True)
     image, alpha = shown.images, shown.alphas
+    assert shown.depths is not None
     # Smoothing carries residuals of the rim outwards, so what is normal there must follow.
-    maps = extend_beyond_silhouette(image[..., 3:, :, :], alpha, ClassicalFeatures.sigma)
-    level = torch.ones_like(alpha[..., 0, 0])
-    return Prediction(image[..., :3, :, :].clamp(0.0, 1.0), alpha, maps, level)
-
-
-@torch.no_grad()
-def compare(image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
-    """The rendering in the light of a query, and the signed residual, both [..., 3, H, W].
-
-    A change of the lamp leaves a plain background as it is, a change of the camera's exposure does
-    not: what fits the pixels beside the object better is taken. The residual is given in the light
-    of the train views, where what is normal was measured: a brighter query would otherwise seem
-    full of defects, and a darker one would hide them.
-    """
-    light = fit_photometry(image, shown.image, shown.alpha > _OBJECT_ALPHA)
-    rendering = shown.image
-    if not surely_none(light.significant):
-        changed, empty = light(rendering), (shown.alpha < _EMPTY_ALPHA).flatten(start_dim=-2)
-        before, after = (
-            masked_median((image - drawn).abs().sum(dim=-3).flatten(start_dim=-2), empty)
-            for drawn in (rendering, changed)
-        )
-        cover = shown.alpha.masked_fill((after < before)[..., None, None], 1.0)
-        lit = rendering + cover[..., None, :, :] * (changed - rendering)
-        rendering = torch.where(light.significant[..., None, None, None], lit, rendering)
-    residual = signed_residual(image, rendering)
-    return rendering, residual / light.gains[..., None, None]
+    maps = extend_beyond_silhouette(image[..., 3:, :, :], alpha, SIGMA)
+    one = torch.ones_like(alpha[..., 0, 0])
+    return Prediction(image[..., :3, :, :].clamp(0.0, 1.0), alpha, shown.depths, maps, one)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gaussian_renderer.object_renderer import ObjectRenderer
+from gaussian_renderer import ObjectRenderer
 from scene import Camera
 
 _STEP = 2  # pixels on either side between which depth is differenced

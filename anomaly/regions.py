@@ -1,9 +1,14 @@
 """The places that a threshold flags, as a list that a person or a robot can act on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
+
+from scene import Camera, World
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,27 @@ def find_regions(
             )
         )
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def region_positions(
+    regions: Sequence[Region],
+    depth: Tensor,  # [H, W] camera z of the object, 0 off it
+    camera: Camera,  # at the estimated pose
+    world: World,  # of the model
+) -> list[list[float] | None]:
+    """Place of each region's centroid on the object, [3] in the world of the capture's files.
+
+    None where the object is not behind it (excess material beside it).
+    """
+    to_world = torch.linalg.inv(camera.world_to_camera)
+    positions: list[list[float] | None] = []
+    for region in regions:
+        x, y = region.centroid
+        z = float(depth[min(int(y), camera.height - 1), min(int(x), camera.width - 1)])
+        point = torch.tensor(
+            [(x - camera.cx) / camera.fx * z, (y - camera.cy) / camera.fy * z, z, 1.0],
+            dtype=torch.float64,
+        )
+        place = world.points_into_files((to_world @ point)[:3])
+        positions.append(place.tolist() if z > 0 else None)
+    return positions

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .angles import view_angles
+from .view_distance import view_angles
 
 _LEVELS = 127  # of an int8
 
@@ -166,7 +166,7 @@ class ResidualMemory:
         device = self.residuals.device
         return near.to(device, non_blocking=True), closeness.to(device, non_blocking=True)
 
-    def gap(self, rotation: Tensor, exclude: int | None = None) -> float:
+    def distance(self, rotation: Tensor, exclude: int | None = None) -> float:
         """Angle between the viewing directions of a query and the nearest view, radians.
 
         `rotation` [3, 3] is the query's world to camera.

@@ -1,4 +1,4 @@
-"""Where the mirrored line of sight points at a lamp, a smooth face flashes as a whole.
+"""Where the reflected line of sight points at a lamp, a smooth face flashes as a whole.
 
 Few train views catch the flash of one face, but all faces mirror the same lamps. So what residuals
 of all places and views have in common is kept by the direction in which the surface mirrors the
@@ -21,7 +21,7 @@ _PRIOR = 30.0  # pixels of evidence that a direction is a usual one
 _LEAST, _MOST = 0.25, 100.0  # factors believed
 
 
-def mirrored(
+def reflected(
     positions: Tensor,  # [N, 3]
     normals: Tensor,  # [N, 3] unit; sign does not matter
     eye: Tensor,  # [..., 3] camera centre
@@ -51,8 +51,8 @@ def centres() -> Tensor:
     )
 
 
-class MirrorStatistics:
-    """Gathers how large residuals are by mirrored direction."""
+class SpecularStatistics:
+    """Gathers how large residuals are by reflected direction."""
 
     def __init__(self) -> None:
         self._sums = torch.zeros(ROWS * COLUMNS, dtype=torch.float64)

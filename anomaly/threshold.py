@@ -1,6 +1,6 @@
-"""What scores of good images look like, and the threshold for a stated false-alarm rate.
+"""THE THRESHOLD: what good images score, and from where on an image is called anomalous.
 
-Two answers, and the words for them. The order statistic is a promise: of n + 1 exchangeable
+Two answers, and a sentence for each. The order statistic is a promise: of n + 1 exchangeable
 scores the new one ranks k-th from the top with probability 1 / (n + 1), whatever their
 distribution (split conformal prediction), but n scores cannot promise less than 1 / (n + 1).
 Below that the tail of the log-scores is fitted: an estimate, and called so.
@@ -27,7 +27,7 @@ class Threshold:
     value: float
     false_alarm_rate: float  # aimed at
     promised: bool  # True: holds for any distribution; False: read off a tail or other models
-    words: str  # one sentence for a report
+    message: str  # one sentence for a report
 
     @property
     def map_scale(self) -> float:
@@ -36,8 +36,8 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Scores of held-out good images and the generalised Pareto tail of their logarithms."""
+class ScoreDistribution:
+    """Scores of good images and the generalised Pareto tail of their logarithms."""
 
     scores: tuple[float, ...]  # ascending
     start: float  # where the tail begins, of log(score)
@@ -45,6 +45,7 @@ class Calibration:
     shape: float  # > 0 heavier than exponential, < 0 with an end
     share: float  # of the scores that lie beyond `start`
     models: int = 1  # that gave the scores, each those of the views it was not fitted to
+    photographs: int = 0  # of the scores: of good parts at unknown poses, beside held-out views
 
     def threshold(self, false_alarm_rate: float = 0.01) -> Threshold:
         """The threshold that good images pass at most at this rate.
@@ -57,27 +58,34 @@ class Calibration:
         rank = math.ceil((count + 1) * (1.0 - false_alarm_rate) - 1e-9)
         aim, least = f"{100 * false_alarm_rate:.3g} %", f"{100 / (count + 1):.2g} %"
         if rank <= count:
-            counted = f"order statistic {rank} of {count} held-out scores{self._origin}"
-            alone = self.models == 1
-            words = (
+            counted = f"order statistic {rank} of {self.origin}"
+            alone = self.models == 1 and self.photographs == 0
+            message = (
                 f"At most {aim} of good images are expected above it: {counted}, whatever their "
                 "distribution."
                 if alone
                 else f"About {aim} of good images are expected above it: {counted}; exact as far "
-                "as those models score alike."
+                "as those score alike."
             )
-            return Threshold(self.scores[rank - 1], false_alarm_rate, alone, words)
-        words = (
-            f"{count} held-out views cannot promise {aim} false alarms (the least they can is "
-            f"{least}): the threshold is an estimate from the fitted tail of their scores"
-            f"{self._origin}."
+            return Threshold(self.scores[rank - 1], false_alarm_rate, alone, message)
+        message = (
+            f"{self.origin} cannot promise {aim} false alarms (the least they can is {least}): "
+            "the threshold is an estimate from the fitted tail."
         )
         estimate = max(self._quantile(false_alarm_rate), self.scores[-1])
-        return Threshold(estimate, false_alarm_rate, False, words)
+        return Threshold(estimate, false_alarm_rate, False, message)
 
     @property
-    def _origin(self) -> str:
-        return "" if self.models == 1 else f" (of {self.models} models, none fitted to its views)"
+    def origin(self) -> str:
+        """How many scores of what: "21 held-out views", "... and 30 photographs"."""
+        held_out = f"{len(self.scores) - self.photographs} held-out views"
+        if self.models > 1:
+            held_out += f" (of {self.models} models, none fitted to its views)"
+        if not self.photographs:
+            return held_out
+        photographs = f"{self.photographs} photographs of good parts"
+        only = self.photographs == len(self.scores)
+        return photographs if only else f"{held_out} and {photographs}"
 
     def tail_probability(self, scores: ArrayLike) -> NDArray[np.float64]:
         """How likely a good image scores at least so high; never rises with the score.
@@ -106,33 +114,36 @@ class Calibration:
         return asdict(self) | {"scores": list(self.scores)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+    def from_dict(cls, values: Mapping[str, Any]) -> "ScoreDistribution":
         """What `to_dict` gave. Raises ValueError when an entry is missing or no number."""
         try:
             scores = tuple(float(score) for score in values["scores"])
             names = ("start", "scale", "shape", "share")
             start, scale, shape, share = (float(values[name]) for name in names)
-            return cls(scores, start, scale, shape, share, int(values.get("models", 1)))
+            numbers = (*scores, start, scale, shape, share)
+            if not all(map(math.isfinite, numbers)) or not scores or scale <= 0:
+                raise ValueError("a value that is not finite")
+            counts = int(values.get("models", 1)), int(values.get("photographs", 0))
+            return cls(scores, start, scale, shape, share, *counts)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"the calibration is incomplete or damaged ({error!r}): calibrate again"
-            ) from error
+            raise ValueError(f"the scores are incomplete or damaged ({error!r})") from error
 
 
-def calibrate(
-    scores: Sequence[float],  # of good images that the model was not fitted to
-    models: int = 1,  # that gave them
-) -> Calibration:
+def fit_score_distribution(
+    held_out: Sequence[float],  # scores of views that the model was not fitted to
+    photographs: Sequence[float] = (),  # of good parts at poses that were found
+    models: int = 1,  # that gave the held-out scores
+) -> ScoreDistribution:
     """Describes the scores of good images.
 
     The tail is a generalised Pareto distribution of log(score) beyond the median, fitted by
     probability-weighted moments (Hosking & Wallis 1987), which few values suffice for.
     Raises ValueError for fewer than 5 scores, or scores that are negative or not finite.
     """
-    values = np.sort(np.asarray(scores, float))
+    values = np.sort(np.asarray([*held_out, *photographs], float))
     if values.size < MINIMAL_COUNT:
         raise ValueError(
-            f"{values.size} held-out scores are too few to calibrate with: "
+            f"{values.size} scores of good images are too few for a threshold: "
             f"hold out at least {MINIMAL_COUNT} views"
         )
     if not np.isfinite(values).all() or values[0] < 0:
@@ -142,7 +153,8 @@ def calibrate(
     start = 0.5 * (logs[-beyond - 1] + logs[-beyond])
     shape, scale = _fit_tail(logs[-beyond:] - start)
     share = beyond / values.size
-    return Calibration(tuple(values.tolist()), float(start), scale, shape, share, models)
+    tail = float(start), scale, shape, share
+    return ScoreDistribution(tuple(values.tolist()), *tail, models, len(photographs))
 
 
 def _fit_tail(excesses: NDArray) -> tuple[float, float]:

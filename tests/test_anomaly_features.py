@@ -1,11 +1,14 @@
 """The choice of features, and EfficientNet-b4 against the package's own way through it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from efficientnet_pytorch import EfficientNet
 
-from anomaly import anomaly_maps, make_features
-from anomaly.efficientnet import BLOCKS, EfficientNetFeatures, weights_path, weights_url
+from anomaly import feature_maps, make_features
+from anomaly.efficientnet import BLOCKS, EfficientNetFeatures
+from scene import InputError, weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,10 +72,10 @@ def test_difference_follows_the_recipe(network):
         ).squeeze(1)
     assert ours.shape == (1, 224, 224)
     assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-3)
-    maps, scores = anomaly_maps(features, query, rendering)
+    maps, scores = feature_maps(features, query, rendering)
     assert maps.shape == (1, 400, 400)
     assert scores.item() > 0
-    assert anomaly_maps(features, query, query)[1].item() < 1e-6 * scores.item()
+    assert feature_maps(features, query, query)[1].item() < 1e-6 * scores.item()
 
 
 def test_normalisation_is_that_of_imagenet(network):
@@ -83,7 +86,7 @@ def test_normalisation_is_that_of_imagenet(network):
 
 
 def test_weights_are_found_in_a_folder_and_by_auto(network, tmp_path):
-    path = weights_path(tmp_path)
+    path = tmp_path / weights.EFFICIENTNET.name
     torch.save(network.state_dict(), path)
     features, _ = make_features("efficientnet_b4", tmp_path)
     image = torch.rand(1, 3, 224, 224)
@@ -95,41 +98,49 @@ def test_weights_are_found_in_a_folder_and_by_auto(network, tmp_path):
 
 def test_auto_falls_back_and_says_so():
     features, reason = make_features("auto")
-    assert features.name == "classical"
+    assert features.name == "lab"
     assert "no weights of EfficientNet-b4" in reason
     assert "\n" not in reason
 
 
-def test_missing_weights_name_file_address_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError) as error:
-        make_features("efficientnet_b4", tmp_path)
-    assert weights_url() in str(error.value)
-    assert str(tmp_path) in str(error.value)
-    assert "efficientnet-b4-6ed6700e.pth" in str(error.value)
-
-
-def test_a_failed_download_is_one_sentence(monkeypatch):
+def test_missing_weights_name_file_address_and_folder(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(FileNotFoundError, match="the download failed: no route to host"):
-        make_features("efficientnet_b4")
+    monkeypatch.setattr(weights, "cache_folder", lambda: tmp_path / "cache")
+    with pytest.raises(
+        InputError, match=r"cannot be downloaded \(no route to host\): get"
+    ) as error:
+        make_features("efficientnet_b4", tmp_path)
+    assert weights.EFFICIENTNET.address in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert "efficientnet-b4-6ed6700e.pth" in str(error.value)
+
+
+def test_a_download_with_another_hash_is_refused_and_not_kept(tmp_path, monkeypatch):
+    (tmp_path / "foreign.pth").write_bytes(b"other weights")
+    foreign = (tmp_path / "foreign.pth").as_uri()
+    monkeypatch.setattr(weights, "cache_folder", lambda: tmp_path / "cache")
+    file = replace(weights.EFFICIENTNET, address=foreign)
+    with pytest.raises(InputError, match=r"cannot be downloaded \(invalid hash value"):
+        weights.load_weights(file, None)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
 def test_a_broken_file_is_refused(tmp_path, content):
-    weights_path(tmp_path).write_bytes(content)
-    with pytest.raises(ValueError, match="does not hold the weights"):
+    (tmp_path / weights.EFFICIENTNET.name).write_bytes(content)
+    with pytest.raises(InputError, match=r"6ed6700e\.pth cannot be read as weights"):
         make_features("efficientnet_b4", tmp_path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    torch.save({"weight": torch.zeros(3)}, weights_path(tmp_path))
-    with pytest.raises(ValueError, match="does not hold the weights"):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / weights.EFFICIENTNET.name)
+    with pytest.raises(InputError, match="does not fit EfficientNet-b4: get"):
         make_features("efficientnet_b4", tmp_path)
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="choose one of auto"):
+    with pytest.raises(InputError, match="choose one of residual, auto"):
         make_features("resnet")

@@ -9,8 +9,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from anomaly import MemorySettings, ResidualMemory
-from anomaly.angles import view_angles
 from anomaly.mahalanobis import DIAGONAL
+from anomaly.view_distance import view_angles
 
 ELEMENTS = 400
 

@@ -1,13 +1,14 @@
-"""Brightness and colour of the whole picture: told apart from defects by a robust fit.
+"""Brightness and colour of the whole image: told apart from defects by a robust fit.
 
 For one image or, with leading dimensions, a stack of them. A GPU is never waited for.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
+
+from gaussian_renderer import RenderingBatch
 
 from .masked import masked_median, surely_none
 
@@ -22,27 +23,30 @@ _FEWEST = 100  # pixels from which anything is fitted
 _SATURATED = 0.99  # a clipped query pixel tells nothing of the gain
 _TUKEY = 4.685  # residuals beyond so many standard deviations have no weight
 _ROUNDS = 12
+_OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
+_SAME = 0.03  # of the background's colour: background, which a lamp does not reach
+_CLEARLY = 0.5  # of the residual must go, or it is no matter of light
 
 
 @dataclass(frozen=True)
 class Photometry:
-    """query = matrix @ rendering + offset, per pixel."""
+    """query = gain * rendering + offset, per pixel and channel."""
 
-    matrix: Tensor  # [..., 3, 3]
+    gain: Tensor  # [..., 3]
     offset: Tensor  # [..., 3]
-    significant: Tensor  # [...] bool; False: matrix and offset are those of no change
+    significant: Tensor  # [...] bool; False: gain and offset are those of no change
 
     @property
-    def gains(self) -> Tensor:
-        """How much brighter the query is than the rendering, per channel [..., 3]."""
-        return self.matrix.diagonal(dim1=-2, dim2=-1).clamp(*_GAINS)
+    def believable_gain(self) -> Tensor:
+        """How much brighter the query is than the rendering, within what is believed [..., 3]."""
+        return self.gain.clamp(*_GAINS)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Renderings [..., 3, H, W] as they would look under the light of the query, 0..1."""
         if surely_none(self.significant):
             return images
-        changed = (self.matrix @ images.flatten(start_dim=-2)).reshape(images.shape)
-        changed = (changed + self.offset[..., None, None]).clamp(0.0, 1.0)
+        changed = self.gain[..., None, None] * images + self.offset[..., None, None]
+        changed = changed.clamp(0.0, 1.0)
         return torch.where(self.significant[..., None, None, None], changed, images)
 
 
@@ -50,33 +54,27 @@ def fit_photometry(
     query: Tensor,  # [..., 3, H, W], 0..1
     rendering: Tensor,  # [..., 3, H, W]
     foreground: Tensor,  # [..., H, W] bool, where the object is
-    model: Literal["gain", "affine"] = "gain",
 ) -> Photometry:
     """Global change of light or camera between rendering and query.
 
-    "gain": gain and offset per channel; "affine": a full 3x4 colour matrix. Iteratively
-    reweighted least squares, first with weights 1 / |residual|, then with Tukey's biweight, so
-    that a defect over a fifth of the object does not move it. Applied only if it lowers the
-    median absolute residual by a tenth. Deterministic.
+    Gain and offset per channel, by iteratively reweighted least squares, first with weights
+    1 / |residual|, then with Tukey's biweight, so that a defect over a fifth of the object does
+    not move them. Applied only if they lower the median absolute residual by a tenth.
+    Deterministic.
     """
     usable = foreground & (query.amax(dim=-3) < _SATURATED)
     index, known = _sampled(usable)  # [..., P]
     target, source = (_colours(image, index) for image in (query, rendering))  # [..., P, 3]
     before = _median_size(target - source, known)
     ones = torch.ones_like(source[..., :1])
-    if model == "affine":
-        solution = _robust_solve(torch.cat([source, ones], dim=-1), target, known)  # [..., 4, 3]
-        matrix, offset = solution[..., :3, :].mT, solution[..., 3, :]
-    else:
-        each = torch.stack([source.mT, ones.mT.expand_as(source.mT)], dim=-1)  # [..., 3, P, 2]
-        solution = _robust_solve(each, target.mT[..., None], known[..., None, :])  # [..., 3, 2, 1]
-        matrix, offset = torch.diag_embed(solution[..., 0, 0]), solution[..., 1, 0]
-    after = _median_size(target - source @ matrix.mT - offset[..., None, :], known)
+    each = torch.stack([source.mT, ones.mT.expand_as(source.mT)], dim=-1)  # [..., 3, P, 2]
+    solution = _robust_solve(each, target.mT[..., None], known[..., None, :])  # [..., 3, 2, 1]
+    gains, offset = solution[..., 0, 0], solution[..., 1, 0]
+    after = _median_size(target - source * gains[..., None, :] - offset[..., None, :], known)
     significant = (after <= (1.0 - MINIMAL_GAIN) * before) & (known.sum(dim=-1) >= _FEWEST)
-    same = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-    matrix = torch.where(significant[..., None, None], matrix, same)
+    gains = gains.masked_fill(~significant[..., None], 1.0)
     offset = offset.masked_fill(~significant[..., None], 0.0)
-    return Photometry(matrix.to(query), offset.to(query), significant)
+    return Photometry(gains.to(query), offset.to(query), significant)
 
 
 def background_gains(
@@ -97,6 +95,29 @@ def background_gains(
     gains = wanted / middle.clamp_min(1e-6)
     told = (middle > _DARK) & (wanted > _DARK) & (is_plain & is_off)[..., None]
     return gains.clamp(*_GAINS).masked_fill(~told, 1.0)
+
+
+@torch.no_grad()
+def in_known_light(
+    images: Tensor,  # [B, 3, H, W] the queries
+    renderings: RenderingBatch,  # of the object, at about the queries' poses
+    background: Tensor,  # [3]
+) -> tuple[Tensor, Tensor]:
+    """The queries [B, 3, H, W] without the gain and offset that set them off the renderings.
+
+    What has the background's colour stays. Also whether light explains at least half of what
+    differs, [B] bool: not so for another object, or a pose that is too wrong to tell.
+    """
+    shown, on_object = renderings.images.clamp(0.0, 1.0), renderings.alphas > _OBJECT_ALPHA
+    light = fit_photometry(images, shown, on_object)
+    before, after = (
+        masked_median(difference.abs().flatten(1), on_object[:, None].expand_as(shown).flatten(1))
+        for difference in (images - shown, images - light(shown))
+    )
+    offset, gains = (part[..., None, None] for part in (light.offset, light.believable_gain))
+    restored = ((images - offset) / gains).clamp(0.0, 1.0)
+    behind = (images - background.to(images)[:, None, None]).abs().amax(dim=1, keepdim=True) < _SAME
+    return torch.where(behind, images, restored), light.significant & (after <= _CLEARLY * before)
 
 
 def _border(images: Tensor) -> Tensor:

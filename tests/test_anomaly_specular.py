@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from anomaly.normal_model import Place
+from anomaly.normal_model import PlaceMoments
 from anomaly.normals import gaussian_normals
-from anomaly.specular import COLUMNS, ROWS, MirrorStatistics, cells, centres, mirrored
-from gaussian_renderer.object_renderer import ObjectRenderer
+from anomaly.specular import COLUMNS, ROWS, SpecularStatistics, cells, centres, reflected
+from gaussian_renderer import ObjectRenderer
 from scene import Camera, Gaussians
 
 
@@ -16,7 +16,7 @@ def test_a_mirror_turns_the_line_of_sight_about_its_normal():
     eye = torch.tensor([0.0, 0.0, 2.0])
     positions = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
     normals = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
-    found = mirrored(positions, normals, eye)
+    found = reflected(positions, normals, eye)
     half = math.sqrt(0.5)
     assert torch.allclose(found, torch.tensor([[0.0, 0.0, 1.0], [half, 0.0, half]]), atol=1e-6)
 
@@ -33,7 +33,7 @@ def test_the_table_finds_a_lamp_and_is_usual_elsewhere():
     lamp = torch.tensor([0.6, 0.0, 0.8])
     near = (directions @ lamp).acos() < math.radians(8)
     ratios = torch.where(near, 9.0, 1.0)
-    statistics = MirrorStatistics()
+    statistics = SpecularStatistics()
     for part in range(2):
         statistics.add(directions[part::2], ratios[part::2], torch.ones(30_000))
     table = statistics.table()
@@ -43,8 +43,8 @@ def test_the_table_finds_a_lamp_and_is_usual_elsewhere():
 
 
 def test_nothing_seen_changes_nothing():
-    assert torch.equal(MirrorStatistics().table(), torch.ones(ROWS * COLUMNS))
-    seen = MirrorStatistics()
+    assert torch.equal(SpecularStatistics().table(), torch.ones(ROWS * COLUMNS))
+    seen = SpecularStatistics()
     seen.add(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([5.0]), torch.tensor([1e-3]))
     assert torch.allclose(seen.table(), torch.ones(ROWS * COLUMNS))  # too little to be believed
 
@@ -91,8 +91,8 @@ def test_a_place_that_mirrors_a_lamp_may_differ_more(frame):
     normals = torch.tensor([0.0, 0.0, 1.0]).expand(count, 3).clone()
     normals[0] = 0.0
     table = torch.full((ROWS * COLUMNS,), 4.0)
-    place = Place(torch.rand(count, 6), normals, {"object": table, "camera": table})
-    assert torch.equal(place.moments(model, cameras[0], "none"), place.common)
-    raised = place.moments(model, cameras[0], frame)
+    place = PlaceMoments(torch.rand(count, 6), normals, {"object": table, "camera": table})
+    assert torch.equal(place.at(model, cameras[0], "none"), place.common)
+    raised = place.at(model, cameras[0], frame)
     assert torch.equal(raised[0], place.common[0])  # no normal, no mirror
     assert torch.allclose(raised[1:], 4.0 * place.common[1:])
