@@ -1,7 +1,16 @@
 """What people look at: overlays, charts and the HTML report of a run."""
 
-from .outputs import OutputFolder
-from .overlay import encode_jpeg, overlay
-from .page import Report, ReportImage, report_html
+from .detection import detection_report, overlay_path
+from .overlay import encode_jpeg, overlay, write_overlay
+from .page import Report, ReportImage, write_report
 
-__all__ = ["OutputFolder", "Report", "ReportImage", "encode_jpeg", "overlay", "report_html"]
+__all__ = [
+    "Report",
+    "ReportImage",
+    "detection_report",
+    "encode_jpeg",
+    "overlay",
+    "overlay_path",
+    "write_overlay",
+    "write_report",
+]

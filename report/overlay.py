@@ -1,8 +1,12 @@
-"""Pictures for people: query, rendering, heat map and where it lies, side by side."""
+"""Images for people: query, rendering, heat map and where it lies, side by side."""
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from scene import atomic_write
 
 PANELS = ("query", "rendering", "anomaly map", "overlay")
 _FLAGGED = (20, 20, 20)  # outline of what the threshold flags, RGB
@@ -19,7 +23,7 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """The four PANELS side by side with their names, uint8 RGB [H, 4 W, 3].
 
-    The scale is fixed by the caller, so that pictures of different images can be compared and a
+    The scale is fixed by the caller, so that overlays of different images can be compared and a
     good part does not glow. Raises ValueError unless the scale is positive and finite.
     """
     import cv2
@@ -29,7 +33,7 @@ def overlay(
     heat = (anomaly_map.detach().cpu().numpy().astype(np.float32) / scale).clip(0.0, 1.0)
     coloured = cv2.applyColorMap((heat * 255).round().astype(np.uint8), cv2.COLORMAP_TURBO)
     coloured = np.ascontiguousarray(coloured[..., ::-1])
-    photo = to_bytes(query)
+    photo = _to_bytes(query)
     strength = np.minimum(1.0, 2.0 * heat)[..., None] * 0.75  # cold places stay a photograph
     grey = photo.mean(axis=2, keepdims=True) * 0.7 + photo * 0.3
     blended = (grey * (1 - strength) + coloured * strength).round().astype(np.uint8)
@@ -38,24 +42,39 @@ def overlay(
             filled = np.ascontiguousarray(np.asarray(region), np.uint8)
             outlines, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(blended, outlines, -1, colour, 1, cv2.LINE_AA)
-    panels = [photo, to_bytes(rendering), coloured, blended]
+    panels = [photo, _to_bytes(rendering), coloured, blended]
     return np.concatenate(
         [_labelled(panel, name) for panel, name in zip(panels, PANELS, strict=True)], axis=1
     )
 
 
-def to_bytes(image: Tensor) -> NDArray[np.uint8]:
+def write_overlay(
+    path: Path,
+    query: Tensor,  # [3, H, W], 0..1
+    rendering: Tensor,  # [3, H, W]
+    anomaly_map: Tensor,  # [H, W]
+    scale: float,
+    mask: Tensor | NDArray | None = None,  # [H, W] bool
+    flagged: Tensor | NDArray | None = None,  # [H, W] bool
+) -> None:
+    """`overlay` as a JPEG file. Raises InputError when the disk is full."""
+    encoded = encode_jpeg(overlay(query, rendering, anomaly_map, scale, mask, flagged))
+    with atomic_write(path) as file:
+        file.write(encoded)
+
+
+def _to_bytes(image: Tensor) -> NDArray[np.uint8]:
     """Image [3, H, W] in 0..1, clamped, as uint8 [H, W, 3]."""
     values = image.detach().cpu().clamp(0.0, 1.0).mul(255).round()
     return np.ascontiguousarray(values.permute(1, 2, 0).numpy().astype(np.uint8))
 
 
-def encode_jpeg(picture: NDArray[np.uint8], quality: int = 82) -> bytes:
-    """JPEG of a uint8 RGB picture [H, W, 3]."""
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 82) -> bytes:
+    """JPEG of a uint8 RGB image [H, W, 3]."""
     import cv2
 
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)[1].tobytes()
+    return cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)[1].tobytes()
 
 
 def _labelled(panel: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:

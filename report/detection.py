@@ -1,0 +1,100 @@
+"""What a detection run says, arranged for the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scene import Query
+
+from .page import Report, ReportImage, Value
+
+_POSE_FAILED = (
+    "The pose was not found: the score says nothing about defects. Look at the rendering."
+)
+_RAREST = 1e-3  # tail probabilities below it are not told apart
+_NO_THRESHOLD = (
+    "No threshold, so no verdicts: the model keeps no calibration for these features (calibrate.py "
+    "says why). Scores can still be compared with each other."
+)
+_KIND_COLUMNS = {"n_images": "images", "image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC",
+                 "aupro": "AUPRO (0.3)"}  # fmt: skip
+
+
+def detection_report(
+    document: dict[str, Any],  # the content of results.json (docs/formats.md)
+    queries: Sequence[Query],  # one for each of the document's images
+    title: str,
+    folder: Path,  # of the run, with overlays/<name>.jpg of each scored image
+) -> Report:
+    """The report of a run."""
+    summary = document["summary"]
+    images = [
+        ReportImage(
+            name=query.name,
+            score=entry["score"],
+            is_anomalous=query.is_anomalous,
+            label=query.label,
+            flagged=entry["is_anomalous"],
+            pose_ok=entry["pose_ok"] is not False,
+            note=entry["error"] or _image_note(entry),
+            overlay=None if entry["score"] is None else overlay_path(folder, query),
+        )
+        for query, entry in zip(queries, document["images"], strict=True)
+    ]
+    figures = {
+        "image AUROC": summary["image_auroc"],
+        "pixel AUROC": summary["pixel_auroc"],
+        "AUPRO (0.3)": summary["aupro"],
+        "seconds per image": summary["seconds"]["total"],
+    }
+    return Report(
+        title=title,
+        images=images,
+        threshold=summary["threshold"],
+        threshold_note=summary["threshold_message"] or _NO_THRESHOLD,
+        figures={name: value for name, value in figures.items() if value is not None},
+        tables=_tables(summary),
+        settings=document["settings"],
+        notes=document["settings"]["notes"],
+    )
+
+
+def overlay_path(folder: Path, query: Query) -> Path:
+    """Where a run keeps the overlay of a query."""
+    return folder / f"overlays/{query.name}.jpg"
+
+
+def _image_note(entry: dict[str, Any]) -> str:
+    """What to say of a scored image: a lost pose, or how rare its score is among good ones."""
+    if entry["pose_ok"] is False:
+        return _POSE_FAILED
+    chance = entry["tail_probability"]
+    if chance is None:
+        return ""
+    if chance < _RAREST:
+        return f"Fewer than {100 * _RAREST:g} % of good images would score so high, by estimate."
+    return f"About {100 * chance:.2g} % of good images would score so high, by estimate."
+
+
+def _tables(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, Value]]]:
+    """Seconds per stage, and where labels or true poses are known the figures that they give."""
+    tables = {"Seconds per image (median)": {"": summary["seconds"]}}
+    if summary["kinds"]:
+        tables["Per kind of defect"] = {
+            kind: {column: figures[name] for name, column in _KIND_COLUMNS.items()}
+            for kind, figures in summary["kinds"].items()
+        }
+    if "pose" in summary:
+        tables["Pose error"] = _pose_table(summary["pose"])
+    return tables
+
+
+def _pose_table(pose: dict[str, Any]) -> dict[str, dict[str, Value]]:
+    """The pose errors as rows and columns."""
+    figures = ("median", "mean", "max")
+    return {
+        "rotation, degrees": {figure: pose[f"rotation_deg_{figure}"] for figure in figures},
+        "translation, world units": {figure: pose[f"translation_{figure}"] for figure in figures},
+        "images within 1 degree": {"number": pose["n_within_1deg"]},
+        "and within 0.02 units": {"number": pose["n_within_1deg_and_0.02"]},
+    }
