@@ -1,16 +1,19 @@
 """Renders a capture in MAD's layout: a random object, train views, queries with defects, masks.
 
-    python -m benchmarks.synthetic --out data/pump --seed 1 --gloss 0.6 --light object
-    python -m benchmarks.synthetic --out data/matte --seed 2 --gloss 0 --sensor-noise 0.01
+    python -m benchmarks.synthetic data/pump --object pump --seed 1 --gloss 0.6 --light object
+    python -m benchmarks.synthetic data/table --object tin --surroundings room --rig upper --masks
+    python -m benchmarks.synthetic data/turned --object valve --rig turntable --surroundings uneven
+    python -m benchmarks.synthetic data/lens --object board --query-distortion -0.2 0.05
 
-The same seed and settings give the same bytes.
+The same seed and settings give the same bytes (docs/robustness.md).
 """
 
 import tyro
 
 from pipeline.command_line import run
 
-from .capture import SyntheticConfig, make_capture
+from .capture import make_capture
+from .config import SyntheticConfig
 
 
 def main() -> None:

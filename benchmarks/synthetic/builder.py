@@ -49,6 +49,10 @@ class Builder:
         choice = int(self.random.integers(len(self.colours) + 2))
         return [*self.colours, self.black, self.white][choice]
 
+    def any_colour(self) -> tuple[float, float, float]:
+        """One of all colours by chance, whatever the object's are."""
+        return _COLOURS[int(self.random.integers(len(_COLOURS)))]
+
     def printed(self, material: Material, period: float, axis: int = 0) -> Material:
         """The material with a pattern of another colour on it."""
         others = [m.colour for m in (*self.colours, self.black, self.white) if m is not material]
@@ -69,13 +73,14 @@ class Builder:
         rotation: NDArray[np.float64] = UP,
         group: int | None = None,
         holes: Sequence[Cut] = (),
+        casts: bool = True,
     ) -> int:
         """Adds a part and returns its group; a new group unless one is given."""
         if group is None:
             group = self._groups
             self._groups += 1
         place = Placement(rotation, np.array(at, np.float64))
-        self.parts.append(Part(shape, place, material, group, tuple(holes)))
+        self.parts.append(Part(shape, place, material, group, tuple(holes), casts))
         return group
 
     def brick(self, low: Point, high: Point, material: Material, studs: bool = True) -> int:

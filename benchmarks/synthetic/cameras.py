@@ -1,4 +1,4 @@
-"""Where the pictures are taken from, as in the bundled class: all around, nearly upright."""
+"""Camera poses: looking at the object, in the axes of transforms.json, with errors."""
 
 import math
 
@@ -6,35 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 ANGLE = 0.6911111611634243  # horizontal field of view, radians
-_TRAIN_DISTANCE, _TRAIN_ROLL = (3.6, 4.1), 8.0  # world units, degrees
-_QUERY_DISTANCE, _QUERY_ROLL = (3.65, 4.05), 7.0
 
 Pose = NDArray[np.float64]  # [4, 4]
 
 
-def train_pose(index: int, count: int, random: np.random.Generator) -> Pose:
-    """World-to-camera of one of `count` views that are spread evenly over the sphere."""
-    height = 1 - (2 * index + 1) / count
-    angle = index * math.pi * (3 - math.sqrt(5))
-    radius = math.sqrt(1 - height**2)
-    direction = np.array([radius * math.cos(angle), radius * math.sin(angle), height])
-    return _looking(direction, _TRAIN_DISTANCE, _TRAIN_ROLL, random)
-
-
-def query_pose(random: np.random.Generator) -> Pose:
-    """World-to-camera of a view from a direction by chance."""
-    direction = random.normal(size=3)
-    direction /= np.linalg.norm(direction)
-    return _looking(direction, _QUERY_DISTANCE, _QUERY_ROLL, random)
-
-
-def _looking(
+def looking(
     direction: NDArray[np.float64],
     distances: tuple[float, float],
     roll: float,
     random: np.random.Generator,
 ) -> Pose:
-    """Looks at the origin from `direction`, z upwards, turned about the axis by up to `roll`."""
+    """World-to-camera that looks at the origin from a unit vector `direction` [3], z upwards.
+
+    Args:
+        distances: Least and largest distance, world units.
+        roll: Largest turn about the line of sight, degrees.
+    """
     centre = random.uniform(*distances) * direction
     right = np.cross(-direction, [0.0, 0.0, 1.0])
     length = float(np.linalg.norm(right))

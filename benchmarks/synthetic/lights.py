@@ -21,6 +21,13 @@ _LAMP_MAP = 512  # pixels of a lamp's depth map
 _SKY_MAP = 160
 _SKY_DIRECTIONS = 48
 SKY_TURNS = 3
+_SCENERY_MAP, _SCENERY_REACH = 1024, 2.6  # of lamps where a table stands around the object
+_WIDE = 0.03  # world units: penumbras from here on are sampled finely
+_SMALL_DISC = ((-1.0, 0.35), (-0.35, -1.0), (1.0, -0.35), (0.35, 1.0))
+_LARGE_DISC = tuple(
+    (math.sqrt((i + 0.5) / 16) * math.cos(2.4 * i), math.sqrt((i + 0.5) / 16) * math.sin(2.4 * i))
+    for i in range(16)
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Lamp:
 
 
 @dataclass(frozen=True)
-class Rig:
+class Lights:
     """All lights, in the frame of the object or of the camera."""
 
     lamps: tuple[Lamp, ...]
@@ -40,10 +47,10 @@ class Rig:
     sky: float = 0.55  # light from the zenith
     ground: float = 0.38  # light from the opposite direction
 
-    def turned(self, rotation: NDArray[np.float64]) -> "Rig":
+    def turned(self, rotation: NDArray[np.float64]) -> "Lights":
         """The same lights after a rotation [3, 3]."""
         lamps = tuple(Lamp(rotation @ lamp.towards, lamp.colour) for lamp in self.lamps)
-        return Rig(lamps, rotation @ self.zenith, self.sky, self.ground)
+        return Lights(lamps, rotation @ self.zenith, self.sky, self.ground)
 
     def sky_at(self, directions: Array) -> Array:
         """Light of the sky from unit directions [3, N], [N]."""
@@ -55,14 +62,20 @@ class Rig:
 class ShadowMap:
     """What a light far away sees of the object."""
 
-    def __init__(self, parts: Sequence[Part], towards: NDArray[np.float64], size: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        towards: NDArray[np.float64],
+        size: int,
+        reach: float = REACH,
+    ) -> None:
         pose = np.eye(4)
         pose[:3, :3] = _frame(-towards)
-        pose[2, 3] = 2 * REACH
-        steps = ((np.arange(size) + 0.5) / size * 2 - 1) * REACH
+        pose[2, 3] = 2 * reach
+        steps = ((np.arange(size) + 0.5) / size * 2 - 1) * reach
         grid = steps.astype(np.float32)
         self.rays = RayGrid(pose, grid, grid, parallel=True)
-        self.step = np.float32(2 * REACH / size)
+        self.step = np.float32(2 * reach / size)
         self.middle = np.float32(size / 2)
         self.depth = trace(parts, self.rays).depth
 
@@ -71,7 +84,7 @@ class ShadowMap:
 
         Args:
             bias: How much nearer than the map a point may not be, world units.
-            spread: Radius of a penumbra, world units; 0: one look, else the mean of four.
+            spread: Radius of a penumbra, world units; 0: one sample, small: four, large: sixteen.
         """
         pose = self.rays.world_to_camera.astype(np.float32)
         x, y, z = pose[:3, :3] @ points + pose[:3, 3:]
@@ -80,10 +93,11 @@ class ShadowMap:
         if spread == 0:
             return self._lit(x, y, z)
         total = np.zeros_like(z)
-        for across, down in ((-1.0, 0.35), (-0.35, -1.0), (1.0, -0.35), (0.35, 1.0)):
+        disc = _SMALL_DISC if spread < _WIDE else _LARGE_DISC
+        for across, down in disc:
             radius = np.float32(spread) / self.step
             total += self._lit(x + np.float32(across) * radius, y + np.float32(down) * radius, z)
-        return total / 4
+        return total / np.float32(len(disc))
 
     def _lit(self, x: Array, y: Array, z: Array) -> Array:
         """1 where nothing is nearer to the light, at fractional cells of the map."""
@@ -100,13 +114,15 @@ class Sky:
         self.directions = _spiral(_SKY_DIRECTIONS)  # [K, 3]
         self.maps = [ShadowMap(parts, towards, _SKY_MAP) for towards in self.directions]
 
-    def light(self, points: Array, normals: Array, rig: Rig, turns: NDArray[np.intp]) -> Array:
+    def light(
+        self, points: Array, normals: Array, lights: Lights, turns: NDArray[np.intp]
+    ) -> Array:
         """Ambient light on points [3, N], [N]; 1 under an open sky of brightness 1.
 
         A point asks one direction in SKY_TURNS, those of its turn [N] in 0..SKY_TURNS - 1; the mean
         over the rays of a pixel is that of all directions.
         """
-        strength = rig.sky_at(self.directions.T.astype(np.float32))
+        strength = lights.sky_at(self.directions.T.astype(np.float32))
         strength *= 4 * SKY_TURNS / _SKY_DIRECTIONS
         total = np.zeros(points.shape[1], np.float32)
         for turn in range(SKY_TURNS):
@@ -124,13 +140,22 @@ class Sky:
         return total
 
 
-def lamp_map(parts: Sequence[Part], lamp: Lamp) -> ShadowMap:
+def lamp_map(parts: Sequence[Part], scenery: Sequence[Part], lamp: Lamp) -> ShadowMap:
     """The shadow map of a lamp."""
-    return ShadowMap(parts, lamp.towards, _LAMP_MAP)
+    if not scenery:
+        return ShadowMap(parts, lamp.towards, _LAMP_MAP)
+    casting = (*parts, *(part for part in scenery if part.casts))
+    return ShadowMap(casting, lamp.towards, _SCENERY_MAP, _SCENERY_REACH)
 
 
-def random_rig(random: np.random.Generator, fixed_to_camera: bool) -> Rig:
-    """A bright lamp, a weaker one, a dim one from behind; colours nearly white."""
+def random_lights(
+    random: np.random.Generator, fixed_to_camera: bool, from_below: bool = True
+) -> Lights:
+    """A bright lamp, a weaker one, a dim one from behind; colours nearly white.
+
+    Args:
+        from_below: Off: the object stands on something, so neither lamp nor sky shines from below.
+    """
     if fixed_to_camera:  # OpenCV axes: x right, y down, z away from the camera
         wanted, zenith = ((-0.5, -0.6, -0.7), (0.8, -0.1, -0.6), (0.1, 0.9, -0.4)), (0.0, -1.0, 0.0)
     else:
@@ -143,7 +168,9 @@ def random_rig(random: np.random.Generator, fixed_to_camera: bool) -> Rig:
         towards = np.array(direction) + random.normal(scale=0.15, size=3)
         tint = 1 + random.uniform(-0.04, 0.04, size=3)
         lamps.append(Lamp(towards / np.linalg.norm(towards), power * tint))
-    return Rig(tuple(lamps), np.array(zenith))
+    if not from_below:
+        return Lights(tuple(lamps[:2]), np.array(zenith), ground=0.2)
+    return Lights(tuple(lamps), np.array(zenith))
 
 
 def _frame(forward: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,12 +9,32 @@ import numpy as np
 from .bricks import animal, building, vehicle
 from .builder import Builder, about_z
 from .machines import gears, pump
+from .metal import flange, valve
 from .parts import Assembly, Part
+from .products import board, charger, remote, tin
+from .thin import rack, screwdriver
 
-Blueprint = Literal["vehicle", "animal", "building", "pump", "gears"]
+Blueprint = Literal[
+    "vehicle", "animal", "building", "pump", "gears",
+    "rack", "flange", "valve", "tin", "board", "screwdriver", "remote", "charger",
+]  # fmt: skip
 BLUEPRINTS: dict[Blueprint, Callable[[Builder], None]] = {
-    "vehicle": vehicle, "animal": animal, "building": building, "pump": pump, "gears": gears,
-}  # fmt: skip
+    "vehicle": vehicle,  # bricks
+    "animal": animal,
+    "building": building,
+    "pump": pump,  # machines
+    "gears": gears,
+    "rack": rack,  # thin wires
+    "flange": flange,  # nearly symmetric
+    "valve": valve,  # metal, no texture
+    "tin": tin,  # printed
+    "board": board,  # flat
+    "screwdriver": screwdriver,  # long
+    "remote": remote,  # black on black
+    "charger": charger,  # white on white
+}
+_BY_CHANCE: tuple[Blueprint, ...] = ("vehicle", "animal", "building", "pump", "gears")
+_FAINT: tuple[Blueprint, ...] = ("remote", "charger")  # stains of nearly the same colour
 RADIUS = 1.0  # world units: of a ball around the object
 
 
@@ -24,15 +44,17 @@ def random_object(
     """An object in a ball of RADIUS around the origin.
 
     Args:
-        blueprint: Which kind of object; None: by chance.
+        blueprint: Which kind of object; None: bricks or machines by chance.
         symmetric: Joined with its own copy, turned by half a turn, but for one part's colour.
     """
-    names = list(BLUEPRINTS)
-    by_chance = names[int(random.integers(len(names)))]
+    by_chance = _BY_CHANCE[int(random.integers(len(_BY_CHANCE)))]
+    chosen = blueprint or by_chance
     builder = Builder(random)
-    BLUEPRINTS[blueprint or by_chance](builder)
+    BLUEPRINTS[chosen](builder)
     parts = _fitted(builder.parts)
-    return Assembly(tuple(_doubled(parts, random, builder) if symmetric else parts))
+    if symmetric:
+        parts = _doubled(parts, random, builder)
+    return Assembly(tuple(parts), faint=chosen in _FAINT)
 
 
 def _fitted(parts: Sequence[Part]) -> list[Part]:

@@ -1,6 +1,6 @@
 """Parts: a body at its place, what it is made of, and what has been cut out of it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Material:
     colour: tuple[float, float, float]  # sRGB, 0..1
     texture: Texture | None = None
     shine: float = 1.0  # times the gloss of the capture
+    metal: bool = False  # reflects in its own colour and scatters nothing
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Part:
     material: Material
     group: int
     cuts: tuple[Cut, ...] = ()
+    casts: bool = True  # shadows of lamps
 
     def corners(self) -> NDArray[np.float64]:
         """The corners of a box around it, world frame, [3, 8]."""
@@ -75,7 +77,8 @@ class Part:
         )
         texture = self.material.texture
         if texture is not None:
-            texture = replace(texture, period=scale * texture.period)
+            period, radius = scale * texture.period, scale * texture.radius
+            texture = replace(texture, period=period, radius=radius)
         return replace(
             self,
             shape=self.shape.scaled(scale),
@@ -107,10 +110,12 @@ class Stain:
 
 @dataclass(frozen=True)
 class Assembly:
-    """An object: its parts, and the stains on them."""
+    """An object: its parts, the stains on them, and what stands around it."""
 
     parts: tuple[Part, ...]
-    stains: tuple[Stain, ...] = field(default=())
+    stains: tuple[Stain, ...] = ()
+    scenery: tuple[Part, ...] = ()
+    faint: bool = False  # stains have nearly the colour of what they lie on
 
     @property
     def groups(self) -> list[int]:

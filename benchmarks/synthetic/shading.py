@@ -1,12 +1,15 @@
-"""From hits to a picture: matte and glossy reflection, shadows, anti-aliasing, sRGB."""
+"""From hits to an image: matte and glossy reflection, shadows, anti-aliasing, sRGB."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .lights import SKY_TURNS, Rig, ShadowMap, Sky, lamp_map
-from .parts import Assembly
+from .builder import about_z
+from .colours import to_linear
+from .lights import SKY_TURNS, Lights, ShadowMap, Sky, lamp_map
+from .parts import Assembly, Part
 from .shapes import Array
 from .textures import Texture
 from .tracing import Hits, RayGrid, pinhole, trace
@@ -15,26 +18,36 @@ SAMPLES = 3  # rays per pixel along each axis
 _F0 = 0.04  # reflectance of plastic and lacquer, seen straight on
 _GRAZING = 0.2  # least cosine of the view for reflections: rounded edges would sparkle else
 _BIAS = 0.012  # world units, of shadow maps
-_PENUMBRA = 0.016  # world units
+_HORIZON = 6.0  # steepness of the edge between floor and wall that metal reflects
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How the object is photographed."""
 
-    rig: Rig
+    lights: Lights
     fixed_to_camera: bool
     gloss: float  # 0 matte .. 1 glossy
     background: tuple[float, float, float]  # sRGB, 0..1
+    penumbra: float = 0.016  # world units
+    turntable: bool = False  # the surroundings keep their place in the image
 
 
 @dataclass(frozen=True)
-class Picture:
+class Rendering:
     """A rendering."""
 
     colours: Array  # linear, [H, W, 3], not clipped
     hits: Hits  # of the rays, [H * SAMPLES, W * SAMPLES]
     rays: RayGrid
+    on_object: NDArray[np.bool_]  # of the rays
+
+    @property
+    def alpha(self) -> Array:
+        """Share of every pixel that the object covers, [H, W] in 0..1."""
+        size = len(self.colours)
+        rays = self.on_object.reshape(size, SAMPLES, size, SAMPLES)
+        return np.asarray(rays.mean(axis=(1, 3)), np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,51 +58,64 @@ class Surface:
     normals: Array  # world, [3, N]
     albedo: Array  # linear, [3, N]
     shine: Array  # [N]
+    metal: NDArray[np.bool_]  # [N]
     turns: NDArray[np.intp]  # which directions of the sky a ray asks, [N]
 
 
 class Studio:
     """An object under its lights; shadow maps are made once where the lights do not move."""
 
-    def __init__(self, assembly: Assembly, look: Look, sky: Sky | None = None) -> None:
-        self.assembly, self.look = assembly, look
+    def __init__(self, assembly: Assembly, appearance: Appearance, sky: Sky | None = None) -> None:
+        self.assembly, self.appearance = assembly, appearance
         self.sky = Sky(assembly.parts) if sky is None else sky
         self._shadows: list[ShadowMap] | None = None
 
     def changed(self, assembly: Assembly) -> "Studio":
         """The same lights on an object with a defect; shadow maps that still hold are kept."""
         if len(assembly.parts) > len(self.assembly.parts):  # small lumps do not hide the sky
-            return Studio(assembly, self.look, self.sky)
-        studio = Studio(assembly, self.look, self.sky if assembly.stains else None)
+            return Studio(assembly, self.appearance, self.sky)
+        studio = Studio(assembly, self.appearance, self.sky if assembly.stains else None)
         if assembly.stains:
             studio._shadows = self._shadows
         return studio
 
-    def picture(self, world_to_camera: NDArray[np.float64], angle: float, size: int) -> Picture:
+    def render(self, world_to_camera: NDArray[np.float64], angle: float, size: int) -> Rendering:
         """Renders one view; `angle`: field of view, radians; `size`: pixels."""
         rays = pinhole(world_to_camera, angle, size, SAMPLES)
-        hits = trace(self.assembly.parts, rays)
+        scenery = self._scenery(rays)
+        assembly = replace(self.assembly, scenery=scenery)
+        hits = trace((*assembly.parts, *scenery), rays)
         plain = _plain(hits)
         rows, columns = np.nonzero(_shaded(hits, plain))
-        colours = self._shade(surface_of(self.assembly, hits, rays, rows, columns), rays)
+        surface = surface_of(assembly, hits, rays, rows, columns)
+        colours = self._shade(surface, rays, scenery)
         weights = np.where(plain[rows // SAMPLES, columns // SAMPLES], SAMPLES, 1)
         pixels = rows // SAMPLES * size + columns // SAMPLES
-        background = to_linear(np.array(self.look.background, np.float32))
-        return Picture(_averaged(colours, weights, pixels, size, background), hits, rays)
+        background = to_linear(np.array(self.appearance.background, np.float32))
+        averaged = _averaged(colours, weights, pixels, size, background)
+        on_object = (hits.part >= 0) & (hits.part < len(assembly.parts))
+        return Rendering(averaged, hits, rays, on_object)
 
-    def _shade(self, surface: Surface, rays: RayGrid) -> Array:
+    def _scenery(self, rays: RayGrid) -> tuple[Part, ...]:
+        """The surroundings; on a turntable they turn with the camera about the object."""
+        if not self.appearance.turntable:
+            return self.assembly.scenery
+        turn = about_z(math.atan2(rays.centre[1], rays.centre[0]))
+        return tuple(part.moved(turn, 1.0, np.zeros(3)) for part in self.assembly.scenery)
+
+    def _shade(self, surface: Surface, rays: RayGrid, scenery: tuple[Part, ...]) -> Array:
         """Linear colours of surface points, [3, N]."""
-        rig = self._rig(rays)
+        lights = self._lights(rays)
         away = _unit(surface.points - rays.centre.astype(np.float32)[:, None])
         normals = _towards_eye(surface.normals, away)
         facing = -(away * normals).sum(axis=0)
         mirrored = away + 2 * facing * normals
-        ambient = self.sky.light(surface.points, surface.normals, rig, surface.turns)
+        ambient = self.sky.light(surface.points, surface.normals, lights, surface.turns)
         matte: Array = np.repeat(ambient[None], 3, axis=0)
-        openness = ambient / np.maximum(rig.sky_at(surface.normals), 1e-6)
-        glossy = np.repeat((np.minimum(openness, 1) * rig.sky_at(mirrored))[None], 3, axis=0)
-        sharpness = 6 * 40 ** (self.look.gloss * surface.shine)
-        for lamp, shadow in zip(rig.lamps, self._lamp_maps(rig), strict=True):
+        openness = ambient / np.maximum(lights.sky_at(surface.normals), 1e-6)
+        glossy = np.repeat((np.minimum(openness, 1) * lights.sky_at(mirrored))[None], 3, axis=0)
+        sharpness = 6 * 40 ** (self.appearance.gloss * surface.shine)
+        for lamp, shadow in zip(lights.lamps, self._lamp_maps(lights, scenery), strict=True):
             towards, colour = (
                 lamp.towards.astype(np.float32),
                 lamp.colour.astype(np.float32)[:, None],
@@ -97,24 +123,32 @@ class Studio:
             cosine = np.clip(towards @ surface.normals, 0, 1)
             front = np.flatnonzero(cosine > 0)
             raised = surface.points[:, front] + _BIAS * surface.normals[:, front]
-            lit = shadow.sees(raised, _BIAS, _PENUMBRA)
+            lit = shadow.sees(raised, _BIAS, self.appearance.penumbra)
             matte[:, front] += colour * (lit * cosine[front])
             lobe = 0.18 * sharpness * np.exp(sharpness * (towards @ mirrored - 1))
             glossy[:, front] += colour * (lit * lobe[front])
-        fresnel = _F0 + (1 - _F0) * (1 - facing) ** 5 * self.look.gloss
-        strength = self.look.gloss * surface.shine * fresnel
-        return surface.albedo * matte * (1 - strength) + glossy * strength
+        fresnel = _F0 + (1 - _F0) * (1 - facing) ** 5 * self.appearance.gloss
+        strength = self.appearance.gloss * surface.shine * fresnel
+        colours: Array = surface.albedo * matte * (1 - strength) + glossy * strength
+        chosen = surface.metal
+        if chosen.any():
+            edge = _HORIZON * (lights.zenith.astype(np.float32) @ mirrored[:, chosen])
+            room = np.float32(0.5) + 1 / (1 + np.exp(-edge))  # a dark floor under bright walls
+            tint = surface.albedo[:, chosen]
+            tint = tint + (1 - tint) * (1 - facing[chosen]) ** 5
+            colours[:, chosen] = tint * room * glossy[:, chosen]
+        return colours
 
-    def _rig(self, rays: RayGrid) -> Rig:
-        if not self.look.fixed_to_camera:
-            return self.look.rig
-        return self.look.rig.turned(rays.world_to_camera[:3, :3].T)
+    def _lights(self, rays: RayGrid) -> Lights:
+        if not self.appearance.fixed_to_camera:
+            return self.appearance.lights
+        return self.appearance.lights.turned(rays.world_to_camera[:3, :3].T)
 
-    def _lamp_maps(self, rig: Rig) -> list[ShadowMap]:
+    def _lamp_maps(self, lights: Lights, scenery: tuple[Part, ...]) -> list[ShadowMap]:
         if self._shadows is not None:
             return self._shadows
-        shadows = [lamp_map(self.assembly.parts, lamp) for lamp in rig.lamps]
-        if not self.look.fixed_to_camera:
+        shadows = [lamp_map(self.assembly.parts, scenery, lamp) for lamp in lights.lamps]
+        if not self.appearance.fixed_to_camera:
             self._shadows = shadows
         return shadows
 
@@ -170,10 +204,12 @@ def surface_of(
     points = rays.points(rows, columns, hits.depth[rows, columns])
     normals, albedo = np.empty_like(points), np.empty_like(points)
     shine = np.empty(points.shape[1], np.float32)
+    metal = np.zeros(points.shape[1], np.bool_)
     which, cut = hits.part[rows, columns], hits.cut[rows, columns]
+    parts = (*assembly.parts, *assembly.scenery)
     order = np.argsort(which, kind="stable")
-    bounds = np.searchsorted(which[order], np.arange(len(assembly.parts) + 1))
-    for index, part in enumerate(assembly.parts):
+    bounds = np.searchsorted(which[order], np.arange(len(parts) + 1))
+    for index, part in enumerate(parts):
         chosen = order[bounds[index] : bounds[index + 1]]
         if len(chosen) == 0:
             continue
@@ -184,12 +220,13 @@ def surface_of(
             inside = chosen[cut[chosen] == number]
             inward = hole.shape.normal(hole.place.into(points[:, inside]))
             normals[:, inside] = -hole.place.rotation.astype(np.float32) @ inward
-        shine[chosen] = part.material.shine
+        shine[chosen], metal[chosen] = part.material.shine, part.material.metal
         albedo[:, chosen] = _colours(part.material.colour, part.material.texture, local, own)
     for stain in assembly.stains:
-        cover = stain.cover(points)
+        cover = stain.cover(points) * (which < len(assembly.parts))
         albedo += cover * (to_linear(np.array(stain.colour, np.float32))[:, None] - albedo)
-    return Surface(points, normals, albedo, shine, rows % SKY_TURNS)
+        metal &= cover < 0.5 * stain.opacity
+    return Surface(points, normals, albedo, shine, metal, rows % SKY_TURNS)
 
 
 def _colours(
@@ -201,19 +238,6 @@ def _colours(
         return np.repeat(plain, points.shape[1], axis=1)
     second = to_linear(np.array(texture.colour, np.float32))[:, None]
     return plain + texture.cover(points, normals) * (second - plain)
-
-
-def to_linear(values: Array) -> Array:
-    """sRGB to linear light (IEC 61966-2-1), both 0..1."""
-    low = values <= 0.04045
-    return np.where(low, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-def to_srgb(values: Array) -> Array:
-    """Linear light to sRGB, clipped to 0..1."""
-    values = np.clip(values, 0, 1)
-    low = values <= 0.0031308
-    return np.where(low, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055).astype(np.float32)
 
 
 def _unit(vectors: Array) -> Array:

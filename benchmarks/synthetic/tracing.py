@@ -14,6 +14,7 @@ from .parts import Part, Placement
 from .shapes import Array
 
 Window = tuple[slice, slice]  # rows, columns
+_NEAR = 1e-3  # world units
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class RayGrid:
 
     def window(self, corners: NDArray[np.float64]) -> Window:
         """Rows and columns that a convex body with these corners [3, 8] can cover."""
+        if not self.parallel:
+            ahead = (self.world_to_camera[2, :3] @ corners + self.world_to_camera[2, 3]) > _NEAR
+            if not ahead.all():  # around or behind the camera
+                return (slice(None), slice(None)) if ahead.any() else (slice(0), slice(0))
         x, y, _ = self.project(corners)
         return _span(y, self.ys), _span(x, self.xs)
 
