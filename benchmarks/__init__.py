@@ -1,1 +1,1 @@
-"""One script per hot path: `python -m benchmarks.rasteriser` and its like, JSON out."""
+"""One script per hot path: `python -m benchmarks.kernels` and its like, JSON out."""

@@ -4,7 +4,6 @@ import math
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,12 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gaussian_renderer.cpu import instruction_set
+from gaussian_renderer import instruction_set
+from pipeline.model_folder import provenance
 from scene import write_json
 
-ROOT = Path(__file__).parent.parent
 ANGLE_LIMIT, DISTANCE_LIMIT = math.radians(1.0), 0.02  # a pose nearer than both counts as found
 
 
@@ -68,18 +65,11 @@ def spread(milliseconds: list[float]) -> dict[str, float]:
 
 def machine(threads: int) -> dict[str, Any]:
     """Where and with what the figures were taken."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return {
-        "commit": commit.stdout.strip() or None,
-        "cpu": _cpu_model(),
+    return provenance() | {
+        "cpu": cpu_model(),
         "instruction_set": instruction_set(),
         "threads": threads,
         "load_average": _load_average(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
 
 
@@ -98,7 +88,8 @@ def report(result: dict[str, Any], path: Path | None) -> None:
         write_json(path, result)
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

@@ -6,21 +6,19 @@
     python -m benchmarks.robustness -s out/robustness/captures/matte
 
 Every row is train.py, detect.py and what the true poses say. Rows that are done are kept: give the
-same command again, or one with more, and it goes on. Writes robustness.md and robustness.json
-(docs/robustness.md).
+same command again, or one with more, and it goes on. Writes robustness.md, .csv, .tex and .json
+(docs/robustness.md). Needs pandas: pip install .[benchmarks].
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import tyro
 
-from anomaly import Calibration
-from benchmarks.paper.table import markdown, write_table
 from detect import DetectConfig, detect
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, provenance
@@ -30,10 +28,13 @@ from scene.readers.folders import find_capture_folder
 from train import TrainConfig, train
 
 from .common import ANGLE_LIMIT, DISTANCE_LIMIT
-from .disturbed import AS_IS, DISTURBANCES, Disturbance, in_other_light, with_noisy_poses
-from .robustness_table import RATES, table
+from .disturbances import AS_IS, DISTURBANCES, Disturbance, in_other_light, with_noisy_poses
 from .synthetic import SyntheticConfig, make_capture
 
+if TYPE_CHECKING:
+    from .table import Table
+
+RATES = (0.01, 0.05)  # false-alarm rates whose thresholds are shown
 _NOWHERE = Path("captures")
 CAPTURES = {
     "glossy": SyntheticConfig(_NOWHERE, seed=21, blueprint="gears", gloss=0.9),
@@ -71,10 +72,14 @@ def measure_all(config: RobustnessConfig) -> list[dict[str, Any]]:
     Raises:
         InputError: an unknown disturbance, or nothing to measure.
     """
+    from .table import markdown, write_table  # says at once when pandas is missing
+
     rows: list[dict[str, Any]] = []
     for source, disturbance in _plan(config):
         rows.append(_row(source, disturbance, config))
-        _write(config.output)
+        done = _done(config.output)
+        write_table(table(done), config.output)
+        write_json(config.output / "rows.json", done)
         print(markdown(table(rows[-1:])))
     if not rows:
         raise InputError("Nothing to measure: name captures with -s, or add --synthetic.")
@@ -146,9 +151,8 @@ def _train(source: Path, disturbance: Disturbance, folder: Path, config: Robustn
 def figures(source: Path, model: ModelFolder, results: dict[str, Any]) -> dict[str, Any]:
     """What a row says, from the results of detect.py and the true poses of the capture."""
     summary, trained = results["summary"], model.load_config()
-    stored = read_json(model.calibration_path) if model.calibration_path.is_file() else {}
-    calibration = Calibration.from_dict(stored["scores"]) if "scores" in stored else None
-    limits = [None if calibration is None else calibration.threshold(r).value for r in RATES]
+    scores = model.load_calibration(trained["settings"]["iterations"]).scores.get("residual")
+    limits = [None if scores is None else scores.threshold(rate).value for rate in RATES]
     labels = {query.name: query.is_anomalous for query in read_capture(source).queries}
     return {
         **{n: summary[n] for n in ("image_auroc", "pixel_auroc", "aupro", "aupro_0.05")},
@@ -160,7 +164,7 @@ def figures(source: Path, model: ModelFolder, results: dict[str, Any]) -> dict[s
         "poses": _poses(source, results["images"]),
         "quality": trained["held_out_quality"],
         "views": [len(trained["views"]), len(trained["held_out"])],
-        "held_out_scores": [] if calibration is None else list(calibration.scores),
+        "held_out_scores": [] if scores is None else list(scores.scores),
         "seconds": summary["seconds"],
     }
 
@@ -171,8 +175,8 @@ def _flagged(
     """How many good and defective images pass a threshold; None where there is none."""
     if limit is None:
         return None
-    judged = [i for i in images if i["score"] is not None and i["pose_ok"] is not False]
-    flagged = [labels[i["name"]] for i in judged if i["score"] > limit]
+    inspected = [i for i in images if i["score"] is not None and i["pose_ok"] is not False]
+    flagged = [labels[i["name"]] for i in inspected if i["score"] > limit]
     known = list(labels.values())
     return {
         "good": flagged.count(False),
@@ -187,39 +191,70 @@ def _poses(source: Path, images: list[dict[str, Any]]) -> dict[str, Any] | None:
     truth = true_poses(read_capture(source))
     if not truth:
         return None
-    found = refused = accepted = 0
-    errors = []
+    errors, near, is_ok = [], [], []
     for image in (i for i in images if i["world_to_camera"] is not None and i["name"] in truth):
         pose = torch.tensor(image["world_to_camera"], dtype=torch.float64)
         angle = float(rotation_error(pose, truth[image["name"]]))
         distance = float(translation_error(pose, truth[image["name"]]))
-        near = angle < ANGLE_LIMIT and distance < DISTANCE_LIMIT
         errors.append((math.degrees(angle), distance))
-        found += near
-        refused += near and image["pose_ok"] is False
-        accepted += not near and image["pose_ok"] is not False
+        near.append(angle < ANGLE_LIMIT and distance < DISTANCE_LIMIT)
+        is_ok.append(image["pose_ok"] is not False)
+    degrees, units = zip(*errors, strict=True) if errors else ((), ())
     middle = len(errors) // 2
     return {
         "of": len(errors),
-        "found": found,
-        "found but refused": refused,
-        "not found but accepted": accepted,
-        "median degrees": sorted(error[0] for error in errors)[middle] if errors else None,
-        "median units": sorted(error[1] for error in errors)[middle] if errors else None,
+        "found": sum(near),
+        "found but refused": sum(n and not ok for n, ok in zip(near, is_ok, strict=True)),
+        "not found but accepted": sum(ok and not n for n, ok in zip(near, is_ok, strict=True)),
+        "median degrees": sorted(degrees)[middle] if errors else None,
+        "median units": sorted(units)[middle] if errors else None,
     }
 
 
-def _write(root: Path) -> None:
-    """The table of all rows that are done, whatever command made them."""
-    done = [dict(read_json(path)) for path in sorted(root.glob("*/rows/*.json"))]
+def table(rows: list[dict[str, Any]]) -> "Table":
+    """The rows for people."""
+    from .table import Table, pd
+
+    cells = []
+    for row in rows:
+        kinds = ("-" if value is None else f"{value:.3f}" for value in row["kinds"].values())
+        poses = row["poses"]
+        cells.append(
+            {"capture": row["capture"], "what differs": row["disturbance"],
+             "image AUROC": row["image_auroc"], "kinds": " / ".join(kinds),
+             "pixel AUROC": row["pixel_auroc"], "AUPRO .3": row["aupro"],
+             "AUPRO .05": row["aupro_0.05"]}
+            | {f"flagged at {100 * r:g} %": _flags(row["flagged"][f"{r:g}"]) for r in RATES}
+            | {"poses found": f"{poses['found']} of {poses['of']}" if poses else "-",
+               "found, but refused": str(poses["found but refused"]) if poses else "-",
+               "PSNR": row["quality"]["psnr"],
+               "in the silhouette": row["quality"]["psnr_object"]}
+        )  # fmt: skip
+    notes = [
+        "kinds: image AUROC of " + " / ".join(rows[0]["kinds"]) + " alone",
+        "flagged: good / defective images above the threshold of that false-alarm rate",
+        "poses found: within 1 degree and 0.02 units; refused: pose_ok is false all the same",
+    ]
+    digits = {"image AUROC": 3, "pixel AUROC": 4, "AUPRO .3": 3, "AUPRO .05": 3}
+    return Table("robustness", "Robustness", pd.DataFrame(cells), digits, notes)
+
+
+def _flags(found: dict[str, int] | None) -> str:
+    if found is None:
+        return "no threshold"
+    good, bad = (f"{found[kind]} of {found[f'of {kind}']}" for kind in ("good", "defective"))
+    return f"{good} / {bad}"
+
+
+def _done(root: Path) -> list[dict[str, Any]]:
+    """All rows that are done, whatever command made them."""
+    rows = [dict(read_json(path)) for path in sorted(root.glob("*/rows/*.json"))]
     order = [disturbance.name for disturbance in DISTURBANCES]
-    done.sort(key=lambda row: (row["capture"], order.index(row["disturbance"])))
-    write_table(table(done), root)
-    write_json(root / "rows.json", done)
+    return sorted(rows, key=lambda row: (row["capture"], order.index(row["disturbance"])))
 
 
-def _file_name(words: str) -> str:
-    return "_".join("".join(c if c.isalnum() or c == "." else " " for c in words).split())
+def _file_name(name: str) -> str:
+    return "_".join("".join(c if c.isalnum() or c == "." else " " for c in name).split())
 
 
 def main() -> None:

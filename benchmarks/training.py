@@ -1,31 +1,26 @@
-"""Quality against processor time: held-out PSNR while each preset trains, as a table and a picture.
+"""Quality against time: PSNR of held-out views for each preset and budget, as a table and a chart.
 
-    python -m benchmarks.training -s data/brick_dog --json out/curve.json --picture out/curve.png
+    python -m benchmarks.training -s data/brick_dog --json out/curve.json --chart out/curve.png
     python -m benchmarks.training -s data/brick_dog --presets default --iterations 500 1000 3000
 
-`--iterations` gives the budgets of `default` (its schedule stretches to the budget, so that every
-budget is a run of its own); `paper` is one run of 30,000 iterations, observed on the way.
+Every budget is a run of its own (the schedule of `default` stretches to the budget), with every
+tenth view held out. Seconds are wall clock: let nothing else run on the machine.
 """
 
-import resource
 import tempfile
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
-from torch import Tensor
 
-from gaussian_renderer.object_renderer import ObjectRenderer
-from pipeline.calibrate import view_silhouettes
 from pipeline.command_line import run
 from pipeline.model_folder import ModelFolder, provenance
-from pipeline.optimise import Optimisation, optimise, read_views
-from pipeline.presets import TRAINING, TrainingPreset
-from pipeline.quality import held_out_quality
-from scene import Gaussians, read_capture, split_holdout, write_json
+from pipeline.presets import PresetName
+from scene import write_json
+from train import TrainConfig, train
+
+from .common import peak_memory_mib
 
 
 @dataclass(frozen=True)
@@ -34,91 +29,76 @@ class TrainingBenchmark:
 
     source: Annotated[Path, tyro.conf.arg(aliases=["-s"])]
     """Folder of the object."""
-    presets: tuple[str, ...] = ("default", "paper")
+    presets: tuple[PresetName, ...] = ("default", "paper")
     """Presets to compare."""
     iterations: tuple[int, ...] = (500, 1000, 2000, 3000)
     """Budgets of `default`."""
-    observe_every: int = 2500
-    """`paper`: iterations between two points of its curve; not a divisor of 3,000, whose
-    multiples have just had their opacities reset."""
+    paper_iterations: tuple[int, ...] = (2500, 7500, 15_000, 30_000)
+    """Budgets of `paper`."""
+    resolution: int = 400
+    """Longer side of the images, pixels."""
     threads: int = 1
     """CPU threads."""
     seed: int = 0
     """Of the runs."""
     json: Path | None = None
     """File for the figures."""
-    picture: Path | None = None
+    chart: Path | None = None
     """File for the curves."""
 
 
 def measure(config: TrainingBenchmark) -> dict[str, Any]:
     """Trains every preset and budget; returns points of (seconds, PSNR). Raises InputError."""
-    torch.set_num_threads(config.threads)
     points = []
-    for name in config.presets:
-        budgets = config.iterations if name == "default" else (TRAINING[name].iterations,)
+    for preset in config.presets:
+        budgets = config.iterations if preset == "default" else config.paper_iterations
         for budget in budgets:
-            preset = replace(TRAINING[name], iterations=budget)
-            points += _train(config, name, preset)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            points.append(_point(config, preset, budget))
+            print(points[-1], flush=True)
     return {
         "source": str(config.source),
         "threads": config.threads,
         "points": points,
-        "peak_gb": round(peak, 3),
+        "peak_mib": peak_memory_mib(),
         **provenance(),
     }
 
 
-def _train(
-    config: TrainingBenchmark, name: str, preset: TrainingPreset
-) -> list[dict[str, float | str | None]]:
-    """Points of one run; of `default` only its end, of the others the way as well."""
-    capture = read_capture(config.source)
-    views, held_out = split_holdout(capture.views, 10)
-    images: list[Tensor] = [i.float().div_(255) for i in read_views(capture, held_out)]
-    masks = view_silhouettes(capture, held_out, images)
-    work = Optimisation(
-        capture, views, preset, config.seed, torch.device("cpu"), "auto", config.threads, 10**9
-    )
-    points: list[dict[str, float | str | None]] = []
-    watched = time.process_time()  # moves on by what the watching itself costs
-
-    def observe(iteration: int, gaussians: Gaussians, seconds: float) -> None:
-        """Adds a point where the curve wants one."""
-        nonlocal watched
-        now = time.process_time()
-        is_last = iteration == preset.iterations
-        if not is_last and (name == "default" or iteration % config.observe_every):
-            return
-        model = ObjectRenderer(gaussians, work.background, threads=config.threads)
-        quality = held_out_quality(model, [v.camera for v in held_out], images, masks)
-        points.append(
-            {"preset": name, "iterations": iteration, "seconds": round(seconds, 2),
-             "cpu_seconds": round(now - watched, 2), "n_gaussians": len(gaussians), **quality}
-        )  # fmt: skip
-        print(points[-1], flush=True)
-        watched += time.process_time() - now
-
+def _point(config: TrainingBenchmark, preset: PresetName, iterations: int) -> dict[str, Any]:
+    """Seconds of the optimisation alone, and what it led to."""
     with tempfile.TemporaryDirectory() as folder:
-        optimise(work, ModelFolder(Path(folder)), observe)
-    return points
+        model = train(
+            TrainConfig(
+                source=config.source, model=Path(folder) / "model", preset=preset,
+                iterations=iterations, holdout_every=10, resolution=config.resolution,
+                seed=config.seed, threads=config.threads, device="cpu",
+                checkpoint_every=10**9,
+            )
+        )  # fmt: skip
+        trained = ModelFolder(model).load_config()
+    return {
+        "preset": preset,
+        "iterations": iterations,
+        "seconds": round(trained["training_seconds"], 2),
+        "n_gaussians": trained["n_gaussians"],
+        **trained["held_out_quality"],
+    }
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Both curves, inside the silhouette, against seconds."""
-    import matplotlib
+    """The curves, inside the silhouette, against seconds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     for name in dict.fromkeys(point["preset"] for point in document["points"]):
         chosen = [point for point in document["points"] if point["preset"] == name]
-        seconds = [point["cpu_seconds"] for point in chosen]
+        seconds = [point["seconds"] for point in chosen]
         axes.plot(seconds, [point["psnr_object"] for point in chosen], "o-", label=name)
     axes.set_xscale("log")
-    axes.set_xlabel(f"processor seconds of training, {document['threads']} thread(s)")
+    axes.set_xlabel(f"seconds of training, {document['threads']} thread(s)")
     axes.set_ylabel("held-out PSNR inside the silhouette, dB")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -126,19 +106,14 @@ def draw(document: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def main() -> None:
-    """Command line."""
-
-    def script() -> None:
-        config = tyro.cli(TrainingBenchmark, description=__doc__)
-        document = measure(config)
-        if config.json is not None:
-            write_json(config.json, document)
-        if config.picture is not None:
-            draw(document, config.picture)
-
-    run(script)
+def main(config: TrainingBenchmark) -> None:
+    """Measures, and writes what is asked for."""
+    document = measure(config)
+    if config.json is not None:
+        write_json(config.json, document)
+    if config.chart is not None:
+        draw(document, config.chart)
 
 
 if __name__ == "__main__":
-    main()
+    run(lambda: main(tyro.cli(TrainingBenchmark, description=__doc__)))

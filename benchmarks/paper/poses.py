@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.paper.jobs import Job, Settings, headline
-from gaussian_renderer.backends import choose_device
+from benchmarks.paper.plan import TEST_SPLIT, Job, Settings, headline
+from gaussian_renderer import choose_device
 from pipeline.inspector import Inspector
 from pipeline.model_folder import ModelFolder
-from pipeline.open_model import Parts, open_model
+from pipeline.open_inspector import InspectionSettings, open_inspector
 from pipeline.presets import DETECTION
 from pose_estimation import (
     Hypothesis,
@@ -49,18 +49,18 @@ class _Listener:
 def measure_poses(job: Job, settings: Settings, model: Path) -> dict[str, Any]:
     """Pose errors of a trained model: {"summary", "images"}.
 
-    Measured on the test split of a Blender scene, and elsewhere on the train views that were kept
+    Measured on the test split of a Blender scene, and elsewhere on the train views that were held
     out of training, gallery and memory. Raises InputError when there are none.
     """
     device, _ = choose_device(settings.device, settings.backend)
     torch.set_num_threads(settings.threads)
     images, split = _images(job, settings, model)
     inspector = _inspector(job, settings, model, device)
-    inspector.matcher = listener = _Listener(inspector.matcher)
+    listener = _Listener(inspector.matcher)
+    inspector = replace(inspector, matcher=listener)
     entries = []
     for name, (path, truth) in tqdm(images.items(), desc="poses", unit="image"):
-        image, camera = inspector.read(path)
-        found = inspector.locate(image.to(device), camera)
+        found = inspector.locate(inspector.read(path)[None].to(device))[0]
         entries.append(
             {
                 "name": name,
@@ -114,15 +114,15 @@ def _images(
         truth = true_poses(capture)
         queries = [query for query in capture.queries if query.name in truth]
         images = {query.name: (query.image_path, truth[query.name]) for query in queries}
-        split = "test split"
+        split = TEST_SPLIT
     else:
         held_out = set(ModelFolder(model).load_config()["held_out"])
         views = [view for view in capture.views if view.name in held_out]
         images = {view.name: (view.image_path, view.camera.world_to_camera) for view in views}
-        split = "train views kept out"
+        split = "held-out train views"
     if not images:
         raise InputError(
-            f"'{job.source}' leaves no images with known poses: raise --views, or keep views out "
+            f"'{job.source}' leaves no images with known poses: raise --views, or hold views out "
             "with --holdout-every 10"
         )
     return images, split
@@ -132,12 +132,13 @@ def _inspector(job: Job, settings: Settings, model: Path, device: torch.device) 
     assert job.preset is not None
     preset = DETECTION[job.preset]
     if settings.matcher is not None:
-        preset = replace(preset, matcher=settings.matcher)  # type: ignore[arg-type]
+        preset = replace(preset, matcher=settings.matcher)
     # No anomaly map is made here, so that no weights of a backbone are needed.
     preset = replace(preset, features="rgb")
     own = headline(job.method)
-    pose = PoseSettings(
-        method=own.refine, steps=own.steps, backend=settings.backend, threads=settings.threads
-    )
+    pose = PoseSettings(method=own.refine, steps=own.steps)
     weights = None if settings.weights is None else Path(settings.weights)
-    return open_model(ModelFolder(model), Parts(preset, pose, weights, 0.01), device).inspector
+    own_settings = InspectionSettings(
+        preset, device, settings.backend, settings.threads, weights, pose=pose
+    )
+    return open_inspector(ModelFolder(model), own_settings)

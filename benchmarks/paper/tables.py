@@ -1,175 +1,219 @@
-"""Tables 1, 2, 3 and 5 of the paper, from records, with the paper's figures in the next columns."""
+"""The paper's Tables 1 to 5, its figures in the next columns, and the hours to expect."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.paper import paper
-from benchmarks.paper.jobs import ANOMALIB
-from benchmarks.paper.records import (
+from benchmarks.paper import quoted
+from benchmarks.paper.figure_3 import draw_figure_3, figure_3
+from benchmarks.paper.plan import ANOMALIB, TEST_SPLIT, Job
+from benchmarks.paper.results import (
     SCORES,
-    Record,
-    distinct,
+    STAGES,
+    Results,
     mean_over_classes,
-    named,
-    score_of,
-    seconds_of,
+    notes,
+    provenance_notes,
+    spread,
 )
-from benchmarks.paper.table import Cell, Column, Table, spread
-from pipeline.presets import TRAINING
-from train import TrainConfig
+from benchmarks.table import Table, markdown, pd, write_table
+from scene import atomic_write, write_json
 
-QUOTED = "Columns marked (paper) are quoted from the SplatPose paper (MAD-Sim), not measured here."
-_HEADINGS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+_POSE_DIGITS = {
+    f"{kind} {figure}{unit}": 4
+    for kind, unit in (("translation", ""), ("rotation", " (rad)"))
+    for figure in ("mean", "median", "worst")
+}
+Row = dict[str, Any]
 
 
-def table_1(records: Sequence[Record]) -> Table:
-    """Image AUROC per class."""
-    full = _full(records)
-    methods = distinct(full, "method")
-    quoted = ["splatpose", "omniposead", *map(_paper_name, methods)]
-    quoted = [name for name in dict.fromkeys(quoted) if name in paper.ClassRow._fields]
-    rows: list[list[Cell]] = []
-    for name in distinct(full, "class_name"):
-        of_class = named(full, class_name=name)
-        ours = [
-            spread(map(score_of("image_auroc"), named(of_class, method=method)))
-            for method in methods
-        ]
-        row = paper.TABLE_1.get(name)
-        rows.append([name, *ours, *(None if row is None else getattr(row, q) for q in quoted)])
-    means = [
-        mean_over_classes(named(full, method=method), score_of("image_auroc")) for method in methods
+def write_tables(jobs: Sequence[Job], root: Path, steps: Sequence[int]) -> Path | None:
+    """Writes tables/ (each table in four formats, and all of them in README.md) and splits.json.
+
+    Returns the path of README.md, or None when no job is finished yet.
+    """
+    results = Results.load(jobs, root)
+    if not results.views:
+        return None
+    folder = root / "tables"
+    count = f"{len(results.views)} of {len(jobs)} jobs"
+    text = f"# {root.name}: {count}\n\n"
+    for table in make_tables(results, steps):
+        print(markdown(table))
+        write_table(table, folder)
+        text += markdown(table) + "\n"
+        if table.name == "figure_3":
+            draw_figure_3(table, folder / "figure_3.png")
+            text += "![Figure 3](figure_3.png)\n\n"
+    write_json(root / "splits.json", results.views)
+    path = folder / "README.md"
+    with atomic_write(path, "w") as file:
+        file.write(text)
+    print(f"tables of {count}: {path}")
+    return path
+
+
+def make_tables(results: Results, steps: Sequence[int]) -> list[Table]:
+    """Those tables that the results can fill."""
+    tables: list[Table] = []
+    everything = results.detections
+    has_detections = not everything.empty and bool(everything["own"].any())
+    if has_detections:
+        own = everything[everything["own"]]
+        full = own[own["share"] == own["share"].max()]
+        tables += [table_1(full), table_2(full), table_3(full)]
+    if not results.poses.empty:
+        tables.append(table_4(results.poses))
+    if has_detections:
+        if own["share"].nunique() > 1:
+            tables.append(table_5(own))
+        if steps:
+            tables.append(figure_3(everything, steps))
+        tables.append(hours(full))
+    return [table for table in tables if not table.frame.empty]
+
+
+def table_1(full: pd.DataFrame) -> Table:
+    """Image AUROC per class, from detections with the methods' own refinement and all views."""
+    rows: list[Row] = []
+    for name, of_class in full.groupby("class", sort=False):
+        row: Row = {"class": name}
+        for method in full["method"].unique():
+            row |= spread(method, of_class[of_class["method"] == method]["image AUROC"])
+        rows.append(row | _paper_columns(quoted.TABLE_1.get(str(name))))
+    row = {"class": "mean"}
+    for method, of_method in full.groupby("method", sort=False):
+        row |= mean_over_classes(str(method), of_method, "image AUROC")
+    rows.append(row | _paper_columns(quoted.TABLE_1_MEAN))
+    below = [quoted.NOTE, "The paper's mean is over the 20 classes of MAD-Sim.", *notes(full)]
+    return Table("table_1", "Table 1. Image AUROC per class, %", pd.DataFrame(rows), notes=below)
+
+
+def _paper_columns(row: quoted.ClassRow | None) -> Row:
+    names = quoted.ClassRow._fields
+    return {f"{name} (paper)": None if row is None else getattr(row, name) for name in names}
+
+
+def table_2(full: pd.DataFrame) -> Table:
+    """Scores per method, mean over classes."""
+    rows: list[Row] = []
+    for method, of_method in full.groupby("method", sort=False):
+        row: Row = {"method": method}
+        for score in SCORES:
+            row |= mean_over_classes(score, of_method, score)
+        rows.append(row | _paper_scores(_paper_name(str(method))))
+    measured = {_paper_name(method) for method in full["method"]}
+    rows += [
+        {"method": f"{quoted.NAMES[name]}, quoted"} | _paper_scores(name)
+        for name in quoted.TABLE_2
+        if name not in measured
     ]
-    rows.append(["mean", *means, *(getattr(paper.TABLE_1_MEAN, q) for q in quoted)])
-    columns = [Column("class"), *map(Column, methods), *(Column(f"{q} (paper)") for q in quoted)]
-    notes = [QUOTED, "The paper's mean is over the 20 classes of MAD-Sim.", *_notes(full)]
-    return Table("table_1", "Table 1. Image AUROC per class, %", columns, rows, notes)
+    below = [quoted.NOTE, "AUPRO up to a false-positive rate of 0.3.", *notes(full)]
+    return Table(
+        "table_2", "Table 2. Scores, mean over classes, %", pd.DataFrame(rows), notes=below
+    )
 
 
-def table_2(records: Sequence[Record]) -> Table:
-    """Pixel AUROC and AUPRO per method, mean over classes."""
-    full = _full(records)
-    rows: list[list[Cell]] = []
-    for method in distinct(full, "method"):
-        of_method = named(full, method=method)
-        ours = [mean_over_classes(of_method, score_of(name)) for name in SCORES]
-        rows.append([method, *ours, *paper.TABLE_2.get(_paper_name(method), (None, None))])
-    rows.append(["OmniposeAD, quoted", None, None, None, *paper.TABLE_2["omniposead"]])
-    columns = [
-        Column("method"), *(Column(_HEADINGS[name]) for name in SCORES),
-        Column("pixel AUROC (paper)"), Column("AUPRO (paper)"),
-    ]  # fmt: skip
-    notes = [QUOTED, "AUPRO up to a false-positive rate of 0.3.", *_notes(full)]
-    return Table("table_2", "Table 2. Scores, mean over classes, %", columns, rows, notes)
+def _paper_scores(name: str) -> Row:
+    pixel_auroc, aupro = quoted.TABLE_2.get(name, (None, None))
+    return {"pixel AUROC (paper)": pixel_auroc, "AUPRO (paper)": aupro}
 
 
-def table_3(records: Sequence[Record]) -> Table:
+def table_3(full: pd.DataFrame) -> Table:
     """Seconds of training and inference."""
-    full = _full(records)
-    rows: list[list[Cell]] = []
-    for method in distinct(full, "method"):
-        of_method = named(full, method=method)
-        training = mean_over_classes(of_method, lambda r: r.results["training_seconds"])
-        stages = [
-            mean_over_classes(of_method, seconds_of(stage))
-            for stage in ("coarse", "refine", "score", "total")
-        ]
-        without = mean_over_classes(of_method, _without_coarse)
-        quoted = paper.TABLE_3.get(_paper_name(method), (None, None))
-        rows.append([method, training, *stages, without, *quoted])
-    rows.append(["OmniposeAD, quoted", *[None] * 6, *paper.TABLE_3["omniposead"]])
-    columns = [
-        Column("method"), Column("training"), Column("coarse", 2), Column("refine", 2),
-        Column("score", 2), Column("per image", 2), Column("per image without coarse", 2),
-        Column("training (paper)"), Column("per image without coarse (paper)"),
-    ]  # fmt: skip
-    notes = [QUOTED, "The paper's times: one RTX 3090.",
+    headings = dict(zip(STAGES, (*STAGES[:-1], "per image"), strict=True))
+    without = "per image without coarse"
+    full = full.assign(**{without: full["total"] - full["coarse"]})
+    rows: list[Row] = []
+    for method, of_method in full.groupby("method", sort=False):
+        row: Row = {"method": method} | mean_over_classes("training", of_method, "training")
+        for column, heading in (*headings.items(), (without, without)):
+            row |= mean_over_classes(heading, of_method, column)
+        rows.append(row | _paper_seconds(_paper_name(str(method))))
+    rows.append({"method": "OmniposeAD, quoted"} | _paper_seconds("omniposead"))
+    below = [quoted.NOTE, "The paper's times: one RTX 3090.",
              "Per image: median wall clock, from file to score, beside the other jobs of the run.",
-             *_notes(full)]  # fmt: skip
-    return Table("table_3", "Table 3. Seconds, mean over classes", columns, rows, notes)
+             *notes(full)]  # fmt: skip
+    digits = dict.fromkeys((*headings.values(), without), 2)
+    return Table(
+        "table_3", "Table 3. Seconds, mean over classes", pd.DataFrame(rows), digits, below
+    )
 
 
-def table_5(records: Sequence[Record]) -> Table:
+def _paper_seconds(name: str) -> Row:
+    training, image = quoted.TABLE_3.get(name, (None, None))
+    return {"training (paper)": training, "per image without coarse (paper)": image}
+
+
+def table_4(poses: pd.DataFrame) -> Table:
+    """Coarse and final pose errors per class and method, and the mean over classes."""
+    first = "scene, method, stage"
+    rows: list[Row] = []
+    for method, of_method in poses.groupby("method", sort=False):
+        groups = list(of_method.groupby("class", sort=False))
+        if len(groups) > 1 and of_method["split"].nunique() == 1:
+            groups.append(("mean", of_method))
+        for name, group in groups:
+            for stage, of_stage in group.groupby("stage", sort=False):
+                row: Row = {first: f"{name}, {method}, {stage}"}
+                for column in (*_POSE_DIGITS, "% within 1 degree and 0.02", "seconds"):
+                    row |= mean_over_classes(column, of_stage, column)
+                data = "blender" if of_stage["split"].iloc[0] == TEST_SPLIT else "mad"
+                rows.append(row | _paper_errors(quoted.TABLE_4[str(stage), data]))
+    for data, name in (("mad", "MAD-Sim"), ("blender", "NeRF-synthetic")):
+        errors = _paper_errors(quoted.TABLE_4["inerf", data])
+        rows.append({first: f"iNeRF on {name}, quoted"} | errors)
+    known = poses[["class", "images", "split"]].drop_duplicates().itertuples(index=False)
+    splits = sorted(f"{name}: {count} images, {split}." for name, count, split in known)
+    below = [quoted.NOTE.replace("(MAD-Sim)", "(means over MAD-Sim, or over NeRF-synthetic)"),
+             "Seconds: median per image, of this stage.", *splits,
+             *provenance_notes(poses)]  # fmt: skip
+    digits = _POSE_DIGITS | {"seconds": 2, "translation (paper)": 3, "rotation (paper)": 3}
+    title = "Table 4. Pose errors, world units and radians"
+    return Table("table_4", title, pd.DataFrame(rows), digits, below)
+
+
+def _paper_errors(row: quoted.PoseRow) -> Row:
+    return {"translation (paper)": row.translation, "rotation (paper)": row.rotation}
+
+
+def table_5(own: pd.DataFrame) -> Table:
     """Scores against the share of the train views."""
-    methods = distinct(records, "method")
-    rows: list[list[Cell]] = []
-    for share in sorted(distinct(records, "share")):
-        row: list[Cell] = [f"{100 * share:g}"]
-        for method in methods:
-            of_both = named(records, share=share, method=method)
-            for name in ("image_auroc", "aupro"):
-                row.append(mean_over_classes(of_both, score_of(name)))
-        rows.append([*row, *paper.TABLE_5.get(share, [None] * 4)])
-    columns = [Column("% of views")]
-    for method in methods:
-        columns += [Column(f"{method} image AUROC"), Column(f"{method} AUPRO")]
-    for method in ("splatpose", "omniposead"):
-        columns += [Column(f"{method} image AUROC (paper)"), Column(f"{method} AUPRO (paper)")]
-    notes = [QUOTED, "The views of every job stand in its results.json and in splits.json.",
-             *_notes(records)]  # fmt: skip
-    return Table("table_5", "Table 5. Scores against the share of views, %", columns, rows, notes)
+    rows: list[Row] = []
+    for share, of_share in own.groupby("share"):
+        row: Row = {"% of views": f"{100 * float(str(share)):g}"}
+        for method in own["method"].unique():
+            of_both = of_share[of_share["method"] == method]
+            for score in ("image AUROC", "AUPRO"):
+                row |= mean_over_classes(f"{method} {score}", of_both, score)
+        names = [f"{method} {score} (paper)" for method in ("splatpose", "omniposead")
+                 for score in ("image AUROC", "AUPRO")]  # fmt: skip
+        figures = quoted.TABLE_5.get(float(str(share)), (None,) * 4)
+        rows.append(row | dict(zip(names, figures, strict=True)))
+    below = [quoted.NOTE, "The views of every job stand in its results.json and in splits.json.",
+             *notes(own)]  # fmt: skip
+    title = "Table 5. Scores against the share of views, %"
+    return Table("table_5", title, pd.DataFrame(rows), notes=below)
 
 
-def _without_coarse(record: Record) -> float | None:
-    total, coarse = record.seconds("total"), record.seconds("coarse")
-    return None if total is None or coarse is None else total - coarse
-
-
-def _full(records: Sequence[Record]) -> list[Record]:
-    """The records with the largest share of views."""
-    largest = max(record.job.share for record in records)
-    return [record for record in records if record.job.share == largest and record.own is not None]
+def hours(full: pd.DataFrame, classes: int = 20, seeds: int = 5) -> Table:
+    """What the whole of MAD-Sim would take, from what was measured here (docs/benchmarks.md)."""
+    rows: list[Row] = []
+    ours = full[full["preset"].notna()]
+    for method, jobs in ours.groupby("method", sort=False):
+        training = spread("training, s", jobs["training"] + jobs["calibration"])
+        image, images = spread("per image, s", jobs["total"]), jobs["images"].mean()
+        seconds = training["training, s"] + images * image["per image, s"]
+        total = {f"hours for {classes} x {seeds} jobs": classes * seeds * seconds / 3600}
+        rows.append({"method": method} | training | image | {"images": images} | total)
+    below = [f"hours = {classes} classes x {seeds} seeds x (training + images x per image) / 3600, "
+             "one job after the other; divide by the number of workers.",
+             "Training: optimisation and calibration. Mean ± deviation over the jobs.",
+             *provenance_notes(ours)]  # fmt: skip
+    title = "Expected hours for MAD-Sim, from these jobs"
+    return Table("hours", title, pd.DataFrame(rows), {"per image, s": 2, "images": 0}, below)
 
 
 def _paper_name(method: str) -> str:
     ours, _, _ = method.removeprefix(ANOMALIB).partition("-")
     return ours
-
-
-def _notes(records: Sequence[Record]) -> list[str]:
-    """What a reader must know to judge the figures."""
-    seeds = len(distinct(records, "seed"))
-    notes = [
-        f"Mean ± sample standard deviation over {seeds} seeds."
-        if seeds > 1
-        else "One seed: no standard deviation."
-    ]
-    remarks = {}
-    for record in records:
-        if record.own is not None:
-            remarks[record.job.method] = "; ".join(record.own["remarks"])
-    notes += [f"{method}: {words}." for method, words in remarks.items()]
-    shares = {f"{100 * record.job.share:g}" for record in records}
-    if shares and len(shares) == 1 and shares != {"100"}:
-        notes.append(f"Trained on {shares.pop()} % of the views.")
-    return [*notes, *provenance_notes(records)]
-
-
-def _iterations(record: Record) -> str:
-    """How long a model was trained; a shortened training is called one."""
-    assert record.job.preset is not None
-    count, usual = record.results["iterations"], TRAINING[record.job.preset].iterations
-    words = "" if count == usual else f" instead of {usual}"
-    pixels = record.results["settings"]["resolution"]
-    if pixels != TrainConfig.resolution:
-        words += f", at {pixels} pixels instead of {TrainConfig.resolution}"
-    return f"{record.job.method}: trained for {count} iterations{words}."
-
-
-def provenance_notes(records: Sequence[Record]) -> list[str]:
-    """Length of the trainings, hardware and commits of the jobs."""
-    iterations = {_iterations(record) for record in records if record.job.preset is not None}
-    commits: dict[str, set[str]] = {}
-    for results in (record.results for record in records):
-        hardware = results["hardware"]
-        machine = f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores"
-        threads = f"{results['settings']['threads']} thread(s) a job"
-        commits.setdefault(f"{machine}, {threads}", set()).add(_short(results["commit"]))
-    return sorted(iterations) + [
-        f"Run on: {machine}; commit {', '.join(sorted(commits[machine]))}."
-        for machine in sorted(commits)
-    ]
-
-
-def _short(commit: str | None) -> str:
-    """Twelve digits, and the + of changes on top."""
-    return "unknown" if commit is None else commit[:12] + "+" * commit.endswith("+")

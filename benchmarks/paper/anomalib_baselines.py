@@ -1,14 +1,14 @@
-"""Peers through anomalib (optional: pip install .[anomalib]): its models, our images and metrics.
+"""Baselines of anomalib (optional: pip install .[anomalib]): its models, our images and metrics.
 
 anomalib needs torchvision, and its models download pre-trained backbones. They see the same train
 views and queries as every other method, at the same size, and keep anomalib's own settings; what is
-changed is written in the remarks. Scores and maps are taken before anomalib's normalisation, which
+changed is written in the notes. Scores and maps are taken before anomalib's normalisation, which
 would clip them to 0..1.
 """
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly import resize_maps
-from benchmarks.paper.jobs import ANOMALIB, Job, Settings
-from benchmarks.paper.peers import read_picture, summarise
-from gaussian_renderer.backends import choose_device
-from scene import Camera, Capture, InputError, read_capture
-from scene import subset_views as draw_views
+from anomaly import PixelStatistics, evaluate, resize_maps
+from benchmarks.paper.plan import ANOMALIB, Job, Settings
+from gaussian_renderer import choose_device
+from scene import (
+    Camera,
+    Capture,
+    InputError,
+    read_capture,
+    read_image,
+    read_mask,
+    subset_views,
+)
 
 _EPOCHS = 100  # of models for which anomalib sets no number
 _BATCH = 16  # images; models that want single images say so to anomalib
 
 
 def run_anomalib(job: Job, settings: Settings) -> dict[str, Any]:
-    """Trains and tests a model of anomalib: the same keys as `run_peer`.
+    """Trains and tests a model of anomalib: the same keys as a job of ours leaves.
 
     Raises InputError where anomalib is not installed.
     """
@@ -37,7 +43,7 @@ def run_anomalib(job: Job, settings: Settings) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(job.seed)
     capture = read_capture(job.source, settings.resolution)
-    views = draw_views(capture.views, job.share, job.seed)
+    views = subset_views(capture.views, job.share, job.seed)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         _save_all(capture, (view.image_path for view in views), root / "train")
@@ -53,7 +59,7 @@ def run_anomalib(job: Job, settings: Settings) -> dict[str, Any]:
     return {
         "training_seconds": trained - started,
         "views": [view.name for view in views],
-        "detections": {"own": summarise(capture, scores, maps, [each]) | {"remarks": _remarks()}},
+        "detections": {"own": summarise(capture, scores, maps, each) | {"notes": _notes()}},
         "poses": None,
     }
 
@@ -63,12 +69,11 @@ def _require() -> None:
         import anomalib  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"methods anomalib-... need the package anomalib ({error}): pip install .[anomalib], "
-            "or take padim, patchcore, mahalanobis, which need no further package"
+            f"methods anomalib-... need the package anomalib ({error}): pip install .[anomalib]"
         ) from error
 
 
-def _remarks() -> list[str]:
+def _notes() -> list[str]:
     import anomalib
 
     return [f"anomalib {anomalib.__version__}", f"at most {_EPOCHS} epochs",
@@ -76,10 +81,12 @@ def _remarks() -> list[str]:
 
 
 def _save_all(capture: Capture, paths: Iterable[Path], folder: Path) -> None:
-    """The pictures as files whose names keep their order."""
+    """The images, as our method sees them, in files whose names keep their order."""
     folder.mkdir()
+    camera, background = capture.views[0].camera, capture.background or (0.0, 0.0, 0.0)
     for number, path in enumerate(paths):
-        pixels = (read_picture(capture, path) * 255).round().byte().permute(1, 2, 0).numpy()
+        image = read_image(path, (camera.width, camera.height), background)
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / f"{number:06}.png")
 
 
@@ -95,6 +102,7 @@ def _engine(root: Path, device: torch.device) -> Any:
     return Engine(
         default_root_dir=root / "runs", max_epochs=_EPOCHS, logger=False, devices=1,
         accelerator="gpu" if device.type == "cuda" else "cpu", enable_progress_bar=False,
+        limit_val_batches=0,  # there is nothing to validate with
     )  # fmt: skip
 
 
@@ -127,3 +135,28 @@ def _predict(
                 grid = grid.reshape(1, *grid.shape[-2:])
                 maps[path] = resize_maps(grid, camera.height, camera.width)[0].numpy()
     return [scores[path] for path in sorted(scores)], [maps[path] for path in sorted(maps)]
+
+
+def summarise(
+    capture: Capture,
+    scores: Sequence[float],  # of the queries, in their order
+    maps: Sequence[NDArray],  # [H, W] of the queries; empty: the model makes none
+    seconds: float,  # per image
+) -> dict[str, Any]:
+    """The figures of a baseline, with the keys and metrics of a detection run of ours."""
+    camera, queries = capture.views[0].camera, capture.queries
+    size = camera.width, camera.height
+    masks = [None if q.mask_path is None else read_mask(q.mask_path, size).numpy() for q in queries]
+    labels, kinds = [q.is_anomalous for q in queries], [q.label for q in queries]
+    figures = evaluate(
+        scores, labels, kinds, PixelStatistics.of(maps, masks, labels, kinds) if maps else None
+    )
+    return {
+        "image_auroc": figures["image"]["auroc"],
+        "pixel_auroc": figures["pixel"]["auroc"],
+        "aupro": figures["pixel"]["aupro_0.3"],
+        "aupro_0.05": figures["pixel"]["aupro_0.05"],
+        "n_images": len(scores),
+        "n_failed": 0,
+        "seconds": {"coarse": None, "refine": None, "score": None, "total": seconds},
+    }

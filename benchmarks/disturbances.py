@@ -9,10 +9,15 @@ from PIL import Image
 
 from scene import InputError, read_capture, read_image, read_json, write_json
 
-from .painted import LIGHTS
 from .synthetic.cameras import noisy
 
 _POSES = "transforms.json"
+LIGHTS = {
+    "as trained": (1.0, 1.0, 1.0),
+    "exposure x 0.7": (0.7, 0.7, 0.7),
+    "exposure x 1.4": (1.4, 1.4, 1.4),
+    "warmer": (1.15, 1.0, 0.85),
+}  # gains of r, g, b
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Disturbance:
     share: float = 1.0  # of the train views
     degrees: float = 0.0  # errors of the train poses about each axis, standard deviation
     units: float = 0.0  # and along each axis, world units
-    light: str = "as trained"  # of the queries: one of benchmarks.painted.LIGHTS
+    light: str = "as trained"  # of the queries: one of LIGHTS
     refine_poses: bool = False  # train.py --refine-poses
 
     @property

@@ -1,4 +1,4 @@
-"""What a benchmark consists of: jobs as plain data, and what is left of them on disk."""
+"""From the axes of a grid to jobs, as plain data, and whether a job is finished."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +12,10 @@ ANOMALIB = "anomalib-"  # before the name that anomalib gives a model
 _ANOMALIB_MODELS = (
     "padim", "patchcore", "reverse_distillation", "cfa", "stfpm", "cflow", "csflow", "draem",
 )  # fmt: skip
-PEERS = ("padim", "patchcore", "mahalanobis", *(ANOMALIB + name for name in _ANOMALIB_MODELS))
+BASELINES = tuple(ANOMALIB + name for name in _ANOMALIB_MODELS)
 PAPER_STEPS = 175
-POSES_HOLDOUT = (
-    10  # every n-th train view is kept out where Table 4 needs it and the preset does not
-)
+TEST_SPLIT = "test split"  # of a Blender scene: there Table 4 is measured on it
+POSES_HOLDOUT = 10  # every n-th train view is held out where only Table 4 needs it
 _OURS = "splatpose-"
 
 
@@ -57,10 +56,10 @@ class Job:
 
     class_name: str
     source: str  # absolute path of the capture
-    method: str  # splatpose-default, splatpose-paper, or one of PEERS
+    method: str  # splatpose-default, splatpose-paper, or one of BASELINES
     seed: int
     share: float  # of the train views
-    variants: tuple[Variant, ...] = ()  # detections on the test images; peers have none
+    variants: tuple[Variant, ...] = ()  # detections on the test images; baselines have none
     poses: bool = False  # pose errors for Table 4
     holdout_every: int | None = None  # instead of the settings'
 
@@ -72,7 +71,7 @@ class Job:
 
     @property
     def preset(self) -> Literal["default", "paper"] | None:
-        """Preset of our method; None for a peer."""
+        """Preset of our method; None for a baseline."""
         if self.method.startswith(_OURS):
             return "paper" if self.method == f"{_OURS}paper" else "default"
         return None
@@ -121,7 +120,7 @@ class Axes:
 def plan(axes: Axes, settings: Settings) -> list[Job]:
     """All jobs of the grid, in the order in which they are run.
 
-    Poses are measured by the job that has all views (or the largest share). A preset that keeps no
+    Poses are measured by the job that has all views (or the largest share). A preset that holds no
     view out needs a training of its own for them, done with the first seed only; Blender scenes
     have a test split with true poses and need none.
     """
@@ -171,8 +170,10 @@ def find_sources(folders: tuple[Path, ...], classes: tuple[str, ...]) -> tuple[P
         else:
             found += [inside for inside in folders_in(folder) if _is_capture(inside)]
     if not found:
-        words = ", ".join(f"'{folder}'" for folder in folders)
-        raise InputError(f"no captures in {words}: name a capture, or a folder of classes, with -s")
+        places = ", ".join(f"'{folder}'" for folder in folders)
+        raise InputError(
+            f"no captures in {places}: name a capture, or a folder of classes, with -s"
+        )
     names = [class_name(path) for path in found]
     for name in names:
         if names.count(name) > 1:

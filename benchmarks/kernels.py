@@ -1,10 +1,10 @@
-"""Times the CPU rasteriser against the per-tile PyTorch reference in the same run.
+"""Times the CPU kernels, each beside PyTorch's way in the same run.
 
-    python -m benchmarks.rasteriser --scene scene.ply --camera camera.json --json out.json
+    python -m benchmarks.kernels --scene scene.ply --camera camera.json --json out.json
 
-Rendering alone (colour, depth and alpha in one pass, no gradients) is also timed at the sizes of
-`--inference-sizes`, whatever the size of the rest. The camera file holds world_to_camera (4 x 4,
-OpenCV axes), fx, width and height.
+Rendering, gradients, pose equations, a whole training iteration and the loss. Rendering alone
+(colour, depth and alpha in one pass, no gradients) is also timed at the sizes of
+`--inference-sizes`. The camera file holds world_to_camera (4 x 4, OpenCV axes), fx, width, height.
 """
 
 import functools
@@ -15,13 +15,18 @@ from typing import Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from benchmarks.common import interleave, machine, peak_memory_mib, report, spread, summary
-from gaussian_renderer import photometric_loss, render
-from gaussian_renderer.cpu import AdamGroup, fused_adam
+from gaussian_renderer import (
+    GaussianAdam,
+    LearningRates,
+    photometric_loss,
+    pose_normal_equations,
+    render,
+)
 from gaussian_renderer.cpu.rasteriser import saved_state
-from gaussian_renderer.normal_equations import pose_normal_equations
-from scene import Camera, Gaussians, load_ply, read_json
+from scene import Camera, DensifyStatistics, Gaussians, load_ply, read_json
 
 STAGES = ("project", "bin_sort", "blend", "blend_backward", "project_backward")
 
@@ -31,6 +36,7 @@ class Config:
     scene: Path  # a PLY of 3DGS
     camera: Path  # JSON: world_to_camera, fx, width, height
     size: int = 0  # longer side of the image in pixels; 0: as in the camera file
+    sh_degree: int = 0  # the scene's colours are padded with zeros up to this degree
     inference_sizes: tuple[int, ...] = (400, 800)  # pixels of the longer side
     threads: int = 1  # of the kernel and of PyTorch
     repeats: int = 40  # of every task, after one to warm up
@@ -52,22 +58,31 @@ def read_camera(path: Path, size: int) -> Camera:
     return camera.resized(round(camera.width * scale), round(camera.height * scale))
 
 
+def padded(gaussians: Gaussians, degree: int) -> Gaussians:
+    """The same cloud with zero coefficients up to an SH degree, where it has fewer."""
+    terms = max(gaussians.sh.shape[1], (degree + 1) ** 2)
+    gaussians.sh = torch.nn.functional.pad(
+        gaussians.sh, (0, 0, 0, terms - gaussians.sh.shape[1])
+    ).contiguous()
+    return gaussians
+
+
 class Workload:
     """What is timed: every task works on the same cloud, camera and cotangent."""
 
     def __init__(self, gaussians: Gaussians, camera: Camera, threads: int) -> None:
-        self.leaves = gaussians.requires_grad_()
-        self.frozen = gaussians.detach()
+        self.leaves, self.frozen = gaussians.requires_grad_(), gaussians.detach()
         self.camera, self.threads = camera, threads
         self.white = torch.ones(3)
-        shape = (3, camera.height, camera.width)
-        self.cotangent = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        self.target = self.inference().image.clone()
-        self.step = 0
+        self.optimiser = GaussianAdam(self.frozen)
+        self.statistics = DensifyStatistics.zeros(len(gaussians))
+        self.still = LearningRates(means=0.0).scaled(0.0)  # every turn finds the same scene
+        g = torch.Generator().manual_seed(0)
+        image = self.inference().image
+        self.cotangent = torch.randn(image.shape, generator=g)
+        self.target = (image + 0.05 * self.cotangent).clamp(0.0, 1.0)
+        self.image = (self.target + 0.1 * torch.randn(image.shape, generator=g)).requires_grad_()
         self.stages: list[list[float]] = []
-        self.moments = [
-            [torch.zeros_like(t) for t in self.frozen.named_tensors().values()] for _ in range(2)
-        ]
 
     def inference(self, depth: bool = False, camera: Camera | None = None) -> Any:
         """Colour, alpha and, if asked for, depth without gradients."""
@@ -80,23 +95,21 @@ class Workload:
     def forward_backward(self, backend: str = "cpu") -> None:
         """One rendering and the gradients of all raw parameters."""
         out = render(self.leaves, self.camera, self.white, backend=backend, threads=self.threads)
-        out.image.backward(self.cotangent)
+        gradients = list(self.leaves.named_tensors().values())
         if backend == "cpu":
-            self.stages.append([1e3 * s for s in saved_state(out.image).seconds])
-        self._clear()
+            state = saved_state(out.image)
+        torch.autograd.grad(out.image, gradients, self.cotangent)
+        if backend == "cpu":
+            self.stages.append([1e3 * s for s in state.seconds])
 
     def iteration(self) -> None:
-        """Rendering, loss, gradients and a step of Adam that does not move the cloud."""
-        self.step += 1
+        """Render, loss, backward, statistics of growth, Adam."""
         out = render(self.leaves, self.camera, self.white, backend="cpu", threads=self.threads)
         photometric_loss(out.image, self.target, threads=self.threads).backward()
-        tensors = self.leaves.named_tensors().values()
-        groups = [
-            AdamGroup(t, t.grad, first, second, 0.0)
-            for t, first, second in zip(tensors, *self.moments, strict=True)
-        ]
-        fused_adam(groups, self.step, threads=self.threads)
-        self._clear()
+        assert out.screen.grad is not None
+        size = (self.camera.width, self.camera.height)
+        self.statistics.update(out.screen.grad, out.radii, *size)
+        self.optimiser.step(self.leaves, self.still, self.threads)
 
     def normal_equations(self) -> None:
         """One linearisation of the rendering about its pose."""
@@ -104,22 +117,25 @@ class Workload:
             self.frozen, self.camera, self.target, self.white, backend="cpu", threads=self.threads
         )
 
-    def _clear(self) -> None:
-        for tensor in self.leaves.named_tensors().values():
-            tensor.grad = None
+    def loss(self, backend: str) -> Tensor:
+        """The photometric loss of two images, and its gradient."""
+        loss = photometric_loss(self.image, self.target, backend=backend, threads=self.threads)
+        return torch.autograd.grad(loss, self.image)[0]
 
 
 def run(config: Config) -> dict[str, Any]:
     """Times everything and returns what is written as JSON."""
     torch.set_num_threads(config.threads)
     camera = read_camera(config.camera, config.size)
-    work = Workload(load_ply(config.scene), camera, config.threads)
+    work = Workload(padded(load_ply(config.scene), config.sh_degree), camera, config.threads)
     tasks: dict[str, Callable[[], object]] = {
         "inference": work.inference,
         "inference_with_depth": lambda: work.inference(depth=True),
         "forward_backward": work.forward_backward,
         "training_iteration": work.iteration,
         "normal_equations": work.normal_equations,
+        "loss": lambda: work.loss("cpu"),
+        "loss_by_convolutions": lambda: work.loss("reference"),
     }
     views = {
         f"inference_with_depth_{size}": read_camera(config.camera, size)
@@ -133,9 +149,12 @@ def run(config: Config) -> dict[str, Any]:
         figures[name]["frames_per_second"] = round(1e3 / figures[name]["min_ms"], 1)
     for stage, values in zip(STAGES, zip(*work.stages, strict=True), strict=True):
         figures[f"stage_{stage}"] = spread(list(values))
-    both = figures["forward_backward"]["min_cpu_ms"]
-    ratios = {"normal_equations_to_forward_backward":
-              round(figures["normal_equations"]["min_cpu_ms"] / both, 2)}  # fmt: skip
+    least = {name: figure.get("min_cpu_ms", 0.0) for name, figure in figures.items()}
+    both = least["forward_backward"]
+    ratios = {
+        "normal_equations_to_forward_backward": round(least["normal_equations"] / both, 2),
+        "convolutions_to_loss": round(least["loss_by_convolutions"] / least["loss"], 1),
+    }
     if config.reference_repeats:
         slow = interleave(
             {"reference": lambda: work.forward_backward("reference")}, config.reference_repeats

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import shutil
 import time
 import traceback
@@ -13,12 +12,12 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.paper.anomalib_peers import run_anomalib
-from benchmarks.paper.jobs import ANOMALIB, Job, Settings, Variant, results_path
-from benchmarks.paper.peers import run_peer
+from benchmarks.common import cpu_model
+from benchmarks.paper.anomalib_baselines import run_anomalib
+from benchmarks.paper.plan import Job, Settings, Variant, results_path
 from benchmarks.paper.poses import measure_poses
 from detect import DetectConfig, detect
-from pipeline.model_folder import CODE, ModelFolder, provenance
+from pipeline.model_folder import ModelFolder, provenance
 from scene import InputError, read_json, write_json
 from train import TrainConfig, train
 
@@ -30,7 +29,7 @@ class Outcome:
     id: str
     state: Literal["done", "had been done", "busy", "failed"]
     seconds: float = 0.0
-    words: str = ""  # why it failed
+    message: str = ""  # why it failed
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Worker:
             try:
                 stack.enter_context(ModelFolder(root / job.id).lock())
             except InputError as error:
-                return Outcome(job.id, "busy", words=str(error))
+                return Outcome(job.id, "busy", message=str(error))
             if job.is_finished(root):  # perhaps by a run that ended a moment ago
                 return Outcome(job.id, "had been done")
             log = stack.enter_context(open(log_path(job, root), "a", encoding="utf-8"))
@@ -57,11 +56,11 @@ class Worker:
             try:
                 write_json(results_path(job, root), _measure(job, self.settings, root))
             except InputError as error:
-                return Outcome(job.id, "failed", words=str(error))
+                return Outcome(job.id, "failed", message=str(error))
             except Exception as error:  # one broken class must not end a night's run
                 traceback.print_exc()
-                words = f"{type(error).__name__}: {error} (see {log_path(job, root)})"
-                return Outcome(job.id, "failed", words=words)
+                message = f"{type(error).__name__}: {error} (see {log_path(job, root)})"
+                return Outcome(job.id, "failed", message=message)
         return Outcome(job.id, "done", time.monotonic() - started)
 
 
@@ -70,19 +69,12 @@ def log_path(job: Job, root: Path) -> Path:
     return root / job.id / "log.txt"
 
 
-def code_path() -> str:
-    """PYTHONPATH with which processes that others start find this checkout."""
-    return os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH", "")]))
-
-
 def _measure(job: Job, settings: Settings, root: Path) -> dict[str, Any]:
     """The content of a job's results.json."""
-    if job.preset is not None:
-        measured = _train_and_detect(job, settings, root / job.id)
-    elif job.method.startswith(ANOMALIB):
+    if job.preset is None:
         measured = run_anomalib(job, settings)
     else:
-        measured = run_peer(job, settings)
+        measured = _train_and_detect(job, settings, root / job.id)
     return {
         "job": asdict(job),
         "settings": asdict(settings),
@@ -115,10 +107,10 @@ def _train_and_detect(job: Job, settings: Settings, folder: Path) -> dict[str, A
 
 
 def _calibration_seconds(model: Path, config: dict[str, Any]) -> float:
-    """From the end of the optimisation, when the PLY is written, to the end of the training."""
+    """From the end of the optimisation, when the PLY is written, to the end of the calibration."""
     folder = ModelFolder(model)
     cloud = folder.point_cloud_path(config["settings"]["iterations"])
-    return folder.config_path.stat().st_mtime - cloud.stat().st_mtime
+    return folder.calibration_path.stat().st_mtime - cloud.stat().st_mtime
 
 
 def training(job: Job, settings: Settings, model: Path) -> TrainConfig:
@@ -139,7 +131,7 @@ def _detect(settings: Settings, model: Path, output: Path, variant: Variant) -> 
     if not (output / "results.json").is_file():
         detect(
             DetectConfig(
-                model=model, output=output, matcher=settings.matcher,  # type: ignore[arg-type]
+                model=model, output=output, matcher=settings.matcher,
                 refine=variant.refine, steps=variant.steps,
                 features=settings.features,  # type: ignore[arg-type]
                 weights=None if settings.weights is None else Path(settings.weights),
@@ -150,7 +142,7 @@ def _detect(settings: Settings, model: Path, output: Path, variant: Variant) -> 
         for name in ("maps", "overlays"):
             shutil.rmtree(output / name, ignore_errors=True)
     found = read_json(output / "results.json")
-    return found["summary"] | {"remarks": found["settings"]["remarks"]}
+    return found["summary"] | {"notes": found["settings"]["notes"]}
 
 
 def _poses(job: Job, settings: Settings, model: Path, path: Path) -> dict[str, Any] | None:
@@ -163,13 +155,4 @@ def _poses(job: Job, settings: Settings, model: Path, path: Path) -> dict[str, A
 def hardware(device: str) -> dict[str, Any]:
     """The machine that a job ran on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else None
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "gpu": gpu}
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return {"cpu": cpu_model(), "cores": os.cpu_count(), "gpu": gpu}
