@@ -1,4 +1,4 @@
-"""Says what is installed, which backend will run, and how to mend what is missing.
+"""Says what is installed, which backend will run, and how to get what is missing.
 
 python doctor.py        exits with 0 if detection can run here, else with 1
 """
@@ -11,36 +11,31 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 PYTHON_MIN = (3, 11)
 REQUIRED = {  # import name -> name of the package
     "torch": "torch",
     "numpy": "numpy",
     "scipy": "scipy",
-    "sklearn": "scikit-learn",
     "cv2": "opencv-python",
     "PIL": "pillow",
     "plyfile": "plyfile",
-    "matplotlib": "matplotlib",
     "tyro": "tyro",
     "tqdm": "tqdm",
+    "jinja2": "jinja2",
+    "filelock": "filelock",
 }
-PAPER = {"kornia": "kornia", "efficientnet_pytorch": "efficientnet_pytorch"}
-NVCC_FLAGS = "-include cstdint -include cfloat"  # absent in the submodules' sources: docs/gpu.md
+OPTIONAL = {  # import name -> (name of the package, what needs it)
+    "kornia": ("kornia", "the matchers xfeat and loftr"),
+    "efficientnet_pytorch": ("efficientnet_pytorch", "--preset paper"),
+    "sklearn": ("scikit-learn", "the tests"),
+    "matplotlib": ("matplotlib", "the charts of the benchmarks"),
+}
 NVCC_REMEDY = "conda install -c conda-forge cuda-nvcc cuda-libraries-dev"
-SUBMODULE = (
-    f'NVCC_APPEND_FLAGS="{NVCC_FLAGS}" pip install --no-build-isolation '
-    "./submodules/{} (after git submodule update --init --recursive)"
+SIMPLE_KNN_REMEDY = (  # the flags name headers that its sources lack: docs/gpu.md
+    'NVCC_APPEND_FLAGS="-include cstdint -include cfloat" pip install --no-build-isolation '
+    "./submodules/simple-knn (after git submodule update --init --recursive)"
 )
-CUDA_PACKAGES = {  # import name -> (distribution, how to get it); all are optional
-    "gsplat": ("gsplat", "pip install gsplat==1.5.3"),
-    "diff_gaussian_rasterization": (
-        "diff_gaussian_rasterization",
-        SUBMODULE.format("diff-gaussian-rasterization"),
-    ),
-    "simple_knn": ("simple_knn", SUBMODULE.format("simple-knn")),
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Finding:
 
     what: str
     state: str
-    remedy: str = ""  # empty: nothing to mend
+    remedy: str = ""  # empty: nothing to do
     fatal: bool = False  # detection cannot run
 
 
@@ -71,23 +66,25 @@ def check_python() -> Finding:
 
 
 def check_packages() -> list[Finding]:
-    """What detection needs, and what the preset `paper` needs on top."""
+    """What training and detection need, and what only a part of the program needs."""
     findings = []
-    for module, package in {**REQUIRED, **PAPER}.items():
+    for module, package in REQUIRED.items():
         version = installed(module, package)
         if module == "cv2" and version == "installed, version unknown":
             version = importlib.import_module("cv2").__version__  # headless builds, conda
-        fatal = version is None and module in REQUIRED
-        use = "" if module in REQUIRED else " (only --preset paper needs it)"
-        remedy = "" if version else f"pip install -r requirements.txt{use}"
-        findings.append(Finding(package, version or "missing", remedy, fatal))
+        remedy = "" if version else "pip install -r requirements.txt"
+        findings.append(Finding(package, version or "missing", remedy, version is None))
+    for module, (package, use) in OPTIONAL.items():
+        version = installed(module, package)
+        remedy = "" if version else f"pip install {package} (only {use} need it)"
+        findings.append(Finding(package, version or "missing", remedy))
     return findings
 
 
 def check_cpu_kernel() -> Finding:
     """The native kernel and the instruction set that it chose."""
     try:
-        from gaussian_renderer.cpu import instruction_set
+        from gaussian_renderer import instruction_set
 
         return Finding("CPU kernel", f"instruction set {instruction_set()}")
     except Exception as error:  # a doctor reports whatever an import may raise, and goes on
@@ -112,11 +109,9 @@ def check_gpu() -> list[Finding]:
         findings.append(Finding("GPU", "may be too new or too old for this PyTorch",
                                 "RTX 50 needs a PyTorch for CUDA 12.8 or newer"))  # fmt: skip
     findings.append(check_nvcc(torch.version.cuda or ""))
-    findings.append(check_triton())
-    for module, (distribution, remedy) in CUDA_PACKAGES.items():
-        version = installed(module, distribution)
-        findings.append(Finding(module, version or "missing", "" if version else remedy))
-    return findings
+    known = installed("simple_knn", "simple_knn")
+    simple_knn = Finding("simple_knn", known or "missing", "" if known else SIMPLE_KNN_REMEDY)
+    return [*findings, *check_gpu_backends(), simple_knn]
 
 
 def runs_on(architectures: list[str], major: int, minor: int) -> bool:
@@ -137,41 +132,40 @@ def check_nvcc(torch_cuda: str) -> Finding:
     return Finding("nvcc", release, remedy)
 
 
-def check_triton() -> Finding:
-    """Our own GPU backend: the package, and what it needs to launch kernels."""
-    from gaussian_renderer.backends import missing
+def check_gpu_backends() -> list[Finding]:
+    """Every backend that is registered for GPUs, and whether it agrees with the reference."""
+    from gaussian_renderer import BACKENDS, missing, refusal
 
-    lacking = missing("triton")
-    if not lacking:
-        return Finding("triton", installed("triton", "triton") or "missing")
-    remedy = "install gcc and python3-dev (or conda's gxx_linux-64)"
-    if "package" in lacking:
-        remedy = "pip install triton (a CUDA build of PyTorch for Linux brings it)"
-    return Finding("triton", f"needs {lacking}", remedy)
+    findings = []
+    for name, entry in BACKENDS.items():
+        if "cuda" in entry.devices and entry.checked:
+            why = refusal(name, "cuda")
+            state = why or f"{installed(entry.package, entry.package)}, agrees with the reference"
+            remedy = entry.remedy if missing(name) else "none needed: auto takes another backend"
+            findings.append(Finding(f"backend {name}", state, remedy if why else ""))
+    return findings
 
 
 def check_weights() -> list[Finding]:
     """Pre-trained weights in the cache of torch.hub; all are optional."""
-    from scene.weights import LOFTR, XFEAT, cache_folder
+    from pose_estimation import MATCHERS
+    from scene.weights import EFFICIENTNET, cache_folder, find_weights
 
-    wanted = [(LOFTR.name, LOFTR.address), (XFEAT.name, XFEAT.address)]
-    if importlib.util.find_spec("efficientnet_pytorch") is not None:
-        from anomaly.efficientnet import weights_url
-
-        wanted.append((weights_url().rsplit("/", 1)[-1], weights_url()))
+    needed = [entry.weights for entry in MATCHERS.values() if entry.weights is not None]
     findings = []
-    for name, address in wanted:
-        path = Path(cache_folder()) / name
-        found = path.is_file()
-        remedy = "" if found else f"optional, --preset default does without: {address} -> {path}"
-        findings.append(Finding("weights", f"{name} {'found' if found else 'not here'}", remedy))
+    for file in [*needed, EFFICIENTNET]:
+        found = find_weights(file, None) is not None
+        target = cache_folder() / file.name
+        remedy = f"optional, --preset default does without: {file.address} -> {target}"
+        state = f"{file.name} {'found' if found else 'not here'}"
+        findings.append(Finding("weights", state, "" if found else remedy))
     return findings
 
 
 def check_backend() -> Finding:
     """The backend that `--backend auto` takes."""
     try:
-        from gaussian_renderer.backends import choose_device
+        from gaussian_renderer import choose_device
 
         return Finding("will run", choose_device()[1])
     except Exception as error:  # as above: whatever an import may raise
@@ -196,7 +190,7 @@ def main() -> int:
         if finding.remedy:
             print(f"{'':34}-> {finding.remedy}")
     fatal = any(finding.fatal for finding in findings)
-    print("detection cannot run: mend the lines marked FAIL" if fatal else "detection can run")
+    print("detection cannot run: fix the lines marked FAIL" if fatal else "detection can run")
     return int(fatal)
 
 

@@ -1,44 +1,79 @@
 """Learns a 3D Gaussian model of a defect-free object from posed photographs.
 
     python train.py -s MAD-Sim/Gorilla                    -> out/Gorilla
-    python train.py -s data/brick_dog -m out/brick_dog --threads 2
+    python train.py -s data/brick_dog -m out/brick_dog
     python train.py -s MAD-Sim/Gorilla --preset paper     the paper's settings
 
-A killed run goes on where it was: give the same command again.
+A killed run goes on where it was: give the same command again. It ends by calling calibrate.py.
 """
 
+import math
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
+from tqdm import tqdm
 
-from gaussian_renderer.backends import choose_device
-from gaussian_renderer.object_renderer import ObjectRenderer
-from pipeline.calibrate import calibrate
-from pipeline.command_line import run
-from pipeline.finished import Trained, check_world, write_config
-from pipeline.folds import check_folds, cross_fit, fold_folder
-from pipeline.model_folder import ModelFolder, save_cameras
-from pipeline.optimise import Optimisation, optimise, read_views
+from gaussian_renderer import (
+    GaussianAdam,
+    LearningRates,
+    ObjectRenderer,
+    backend_help,
+    choose_device,
+    largest_contribution,
+    photometric_loss,
+    render,
+    shrink_view_dependence,
+)
+from pipeline.command_line import run, settle_threads
+from pipeline.model_folder import ModelFolder, check_world, save_cameras, write_config
 from pipeline.presets import TRAINING, PresetName, TrainingPreset
-from pipeline.threads import use_threads
+from pipeline.training import (
+    Checkpoint,
+    Training,
+    held_out_quality,
+    load_checkpoint,
+    psnr,
+    save_checkpoint,
+    split_training,
+    views_at,
+)
 from pose_estimation.train_poses import refine_train_poses
 from scene import (
+    CappedDensify,
     Capture,
+    DensifyPolicy,
+    DensifyStatistics,
+    Gaussians,
     InputError,
+    PaperDensify,
     View,
+    VisualHull,
+    initial_gaussians,
+    outside_hull,
+    prune,
     read_capture,
     read_json,
-    split_holdout,
+    read_train_images,
+    scene_extent,
+    starting_hull,
+    starting_points,
     subset_views,
     write_json,
 )
 
-_ITERATIONS = 500  # of a training that corrects poses
+_REPORT_EVERY = 20  # iterations between two updates of the progress bar
+_LOG_EVERY = 100  # iterations between two lines of metrics.jsonl
+_SHRINK_EVERY = 10  # iterations between two shrinkings of the view-dependent colour
+_WHITE = 0.98  # a background brighter than this is white for the opacity reset of 3DGS
+_POSE_ITERATIONS = 500  # of a training that corrects poses
 # Settings that a user may give and that the preset gives otherwise.
 _FROM_PRESET = ("iterations", "sh_degree", "max_gaussians")
 
@@ -60,27 +95,25 @@ class TrainConfig:
     max_gaussians: int | None = None
     """Cap on the number of Gaussians; default 35,000 (paper: none)."""
     holdout_every: int | None = None
-    """Every n-th train view is kept out of training for calibration; 0 keeps none out. The
-    default is every tenth, more often of fewer than 100 views, never more than every fourth."""
-    holdout_first: int | None = None
-    """Number of the first view kept out, counted from 0; default: the middle of the first n."""
+    """Every n-th train view is held out: the threshold comes from these views. 0 holds none out,
+    and then there are no verdicts (paper's default). Default: every tenth, more often of fewer
+    than 100 views, never more than every fourth."""
     folds: int = 0
-    """So many further trainings, each without another part of the views, so that the threshold
-    stands on the scores of all views: with 99 or more, 1 percent is counted, not extrapolated."""
+    """5-fold calibration (--folds 5): five extra models give every view a held-out score. From 99
+    views on, the 1 % threshold is then an empirical quantile, not an extrapolation."""
     refine_poses: bool = False
-    """Correct the given train poses first, by short trainings: for poses that are off by pixels."""
+    """Correct the input poses first, by short trainings: for poses that are off by pixels."""
     views_fraction: float = 1.0
     """Share of the train views to use, drawn with the seed (the paper's Table 5)."""
     resolution: int = 400
     """Longer side of the images, pixels; larger images are reduced, smaller ones kept."""
     seed: int = 0
     """The same seed gives the same bits on the CPU, for any number of threads."""
-    backend: str = "auto"
-    """auto, cpu, triton, gsplat, graphdeco or reference."""
+    backend: Annotated[str, tyro.conf.arg(help=backend_help())] = "auto"
     device: str = "auto"
     """auto (a GPU where there is one and it can be used), cpu, or cuda."""
-    threads: int = 1
-    """CPU threads."""
+    threads: int | None = None
+    """CPU threads; default: all cores. The result is the same for any number."""
     checkpoint_every: int = 1000
     """Iterations between two checkpoints."""
     overwrite: bool = False
@@ -89,7 +122,7 @@ class TrainConfig:
     def resolved(self) -> "TrainConfig":
         """This configuration with the preset's values in every field left None.
 
-        What to keep out is left to `with_holdout`. Raises InputError for values out of range.
+        What to hold out is left to `with_holdout`. Raises InputError for values out of range.
         """
         preset = TRAINING[self.preset]
         values = {n: getattr(preset, n) for n in _FROM_PRESET if getattr(self, n) is None}
@@ -108,14 +141,6 @@ class TrainConfig:
         """The model folder."""
         return self.model or Path("out") / self.source.resolve().name
 
-    def of_fold(self, fold: int) -> "TrainConfig":
-        """The training that leaves out one of the folds."""
-        model = fold_folder(ModelFolder(self.folder), fold)
-        return replace(
-            self, model=model, holdout_every=self.folds, holdout_first=fold, folds=0,
-            overwrite=False,
-        )  # fmt: skip
-
     def recipe(self) -> TrainingPreset:
         """The preset with the values of a resolved configuration in place of its own."""
         values = {n: getattr(self, n) for n in (*_FROM_PRESET, "holdout_every")}
@@ -132,99 +157,266 @@ class TrainConfig:
 
 # What decides the result; a run resumes, or is found finished, only if these are the same.
 _IDENTITY = (
-    "preset", *_FROM_PRESET, "holdout_every", "holdout_first", "refine_poses", "views_fraction",
-    "resolution", "seed", "source",
+    "preset", *_FROM_PRESET, "holdout_every", "refine_poses", "views_fraction", "resolution",
+    "seed", "source",
 )  # fmt: skip
 
 
 def train(config: TrainConfig) -> Path:
-    """Trains one object and returns its finished model folder.
+    """Trains one object, calibrates it, and returns its finished model folder.
 
-    Raises InputError for anything that the user can mend.
+    Raises InputError for anything that the user can fix.
     """
+    # calibrate.py trains models without a fold by `optimise` below, so it is imported late.
+    from calibrate import CalibrateConfig, calibrate, check_folds
+
     config = config.resolved()
-    use_threads(config.threads, config.backend)
+    threads = settle_threads(config.threads, config.backend)
     folder = ModelFolder(config.folder)
     capture = read_capture(config.source, config.resolution)
     chosen = subset_views(capture.views, config.views_fraction, config.seed)
     config = config.with_holdout(len(chosen))
     check_folds(config.folds, len(chosen))
     with folder.lock():
-        _train_one(folder, config, capture, chosen)
-        if config.folds:
-            cross_fit(folder, config.folds, lambda fold: train(config.of_fold(fold)))
+        if _is_finished(folder, config.as_json(), config.overwrite):
+            check_world(folder, capture)
+            print(f"{folder.root} is already trained with these settings")
+        else:
+            _train(config, folder, capture, chosen, threads)
+    wanted = CalibrateConfig(
+        folder.root, folds=config.folds, backend=config.backend, device=config.device,
+        threads=threads,
+    )  # fmt: skip
+    calibrate(wanted, if_needed=True)
     return folder.root
 
 
-def _train_one(
-    folder: ModelFolder, config: TrainConfig, capture: Capture, chosen: tuple[View, ...]
-) -> None:
-    """One model, or what is missing of it."""
-    device, words = choose_device(config.device, config.backend)
+def _train(
+    config: TrainConfig, folder: ModelFolder, capture: Capture, chosen: tuple[View, ...],
+    threads: int,
+) -> None:  # fmt: skip
+    """One model, from the chosen views to config.json."""
     settings = config.as_json()
-    finished = _is_finished(folder, settings, config.overwrite)
-    if finished:
-        check_world(folder, capture)
-    if finished and folder.is_calibration_current():
-        print(f"{folder.root} is already trained with these settings: nothing to do")
-        return
-    if not finished:
-        write_json(folder.settings_path, settings)
+    write_json(folder.settings_path, settings)
+    device, why = choose_device(config.device, config.backend)
+    training = Training(
+        capture, chosen, read_train_images(capture, chosen), config.recipe(), config.seed, device,
+        config.backend, threads, config.checkpoint_every,
+    )  # fmt: skip
     if config.refine_poses:
-        everything = _optimisation(config, capture, chosen, device)
-        chosen = _at_corrected_poses(everything, folder.train_poses_path)
-    views, held_out = _split(chosen, config)
-    print(f"{capture.name}: {len(views)} train views, {len(held_out)} kept out; {words}")
-    optimisation = _optimisation(config, capture, views, device)
-    if finished:
-        print("the calibration is of an older version or damaged: it is renewed, as is the gallery")
-        gaussians = folder.load_gaussians(optimisation.preset.iterations)
-        gaussians = gaussians.map(lambda t: t.to(device).contiguous())
-        calibrate(folder, gaussians, held_out, optimisation, config.preset)
-        return
-    gaussians, seconds = optimise(optimisation, folder)
-    folder.save_gaussians(gaussians, optimisation.preset.iterations)
-    save_cameras(views, folder.root / "cameras.json")
-    quality = calibrate(folder, gaussians, held_out, optimisation, config.preset)
-    trained = Trained(views, held_out, len(gaussians), quality, seconds)
-    write_config(folder, capture, settings, trained)
+        training = replace(training, views=_at_corrected_poses(training, folder.train_poses_path))
+    training, held_out = split_training(training, config.holdout_every or 0)
+    print(
+        f"{capture.name}: {len(training.views)} train views, {len(held_out.views)} held out; {why}"
+    )
+    gaussians, seconds = optimise(training, folder)
+    folder.save_gaussians(gaussians, training.preset.iterations)
+    save_cameras(training.views, folder.root / "cameras.json")
+    figures = {
+        "n_gaussians": len(gaussians),
+        "held_out_quality": held_out_quality(training.renderer(gaussians), held_out),
+        "training_seconds": seconds,
+    }
+    write_config(folder, capture, settings, training.views, held_out.views, figures)
     print(f"model: {folder.root}  ({len(gaussians)} Gaussians, {seconds:.0f} s)")
 
 
-def _optimisation(
-    config: TrainConfig, capture: Capture, views: tuple[View, ...], device: torch.device
-) -> Optimisation:
-    return Optimisation(
-        capture=capture,
-        views=views,
-        preset=config.recipe(),
-        seed=config.seed,
-        device=device,
-        backend=config.backend,
-        threads=config.threads,
-        checkpoint_every=config.checkpoint_every,
+def optimise(
+    training: Training,
+    folder: ModelFolder,
+    observe: Callable[[int, Gaussians, float], None] | None = None,
+) -> tuple[Gaussians, float]:
+    """THE LOOP: trains, or goes on from the folder's checkpoint; the Gaussians and the seconds.
+
+    `observe(iteration, gaussians, seconds)` is called with every line of metrics.jsonl; the time
+    that it takes is not counted.
+    """
+    preset, views, seed = training.preset, training.views, training.seed
+    state, policy, extent = _start(training, folder)
+    targets = [image.to(training.device) for image in training.images.colours]
+    background, total = training.background, preset.iterations
+    started = time.monotonic() - state.seconds
+    bar = tqdm(total=total, initial=state.iteration, unit="it", file=sys.stderr, mininterval=0.5)
+    with bar, folder.metrics(state.iteration) as log:
+        for iteration in range(state.iteration + 1, total + 1):
+            number = _view_at(iteration, len(views), seed)
+            target = targets[number].float().div_(255)
+            rates = _rates(preset, extent, iteration)
+            image, loss = _step(training, state, views[number], target, background, rates)
+            if iteration % _SHRINK_EVERY == 0:
+                decay = preset.colour_decay(len(views))
+                shrink_view_dependence(state.gaussians, _SHRINK_EVERY * rates.sh_rest * decay)
+            _densify(training, state, policy, iteration)
+            state.iteration = iteration
+            if iteration % _REPORT_EVERY == 0 or iteration == total:
+                figures = _figures(image, loss, target, state)
+                bar.set_postfix_str(
+                    f"loss {figures['loss']:.4f}, PSNR {figures['psnr']:.1f} dB, "
+                    f"{figures['n_gaussians']} Gaussians"
+                )
+                bar.update(iteration - bar.n)
+                if iteration % _LOG_EVERY == 0 or iteration == total:
+                    spent = time.monotonic() - started
+                    log(figures | {"seconds": round(spent, 3)})
+                    if observe is not None:
+                        observe(iteration, state.gaussians.detach(), spent)
+                        started = time.monotonic() - spent
+            if iteration % training.checkpoint_every == 0 or iteration == total:
+                state.seconds = time.monotonic() - started
+                save_checkpoint(state, folder.checkpoint_path)
+    gaussians = _without_unseen(training, state.gaussians.detach())
+    return gaussians, time.monotonic() - started
+
+
+def _start(training: Training, folder: ModelFolder) -> tuple[Checkpoint, DensifyPolicy, float]:
+    """First state (or the last one saved), densified policy, and extent of the scene."""
+    started = time.monotonic()
+    capture, views, preset = training.capture, training.views, training.preset
+    cameras = [view.camera for view in views]
+    extent = scene_extent(cameras)
+    hull = starting_hull(capture, cameras, training.images) if preset.start == "hull" else None
+    is_white = min(capture.background or (0.0,)) > _WHITE
+    policy = _densify_policy(preset, extent, is_white, hull)
+    if folder.checkpoint_path.is_file():
+        state = load_checkpoint(folder.checkpoint_path, training.device)
+        print(f"resumed at iteration {state.iteration}")
+    else:
+        points = starting_points(
+            capture, cameras, training.images, hull, preset.max_gaussians, preset.random_points,
+            training.seed,
+        )  # fmt: skip
+        gaussians = initial_gaussians(
+            *points, preset.sh_degree, preset.start_opacity, training.device
+        ).map(lambda t: t.to(training.device).contiguous())
+        statistics = DensifyStatistics.zeros(len(gaussians), training.device)
+        seconds = time.monotonic() - started
+        state = Checkpoint(0, gaussians, GaussianAdam(gaussians), statistics, seconds)
+    state.gaussians = state.gaussians.detach().requires_grad_()
+    return state, policy, extent
+
+
+def _densify_policy(
+    preset: TrainingPreset,
+    extent: float,
+    is_white: bool,
+    hull: VisualHull | None,
+) -> DensifyPolicy:
+    """The policy of a preset, its schedule stretched to the number of iterations.
+
+    The generator is seeded anew before every densification, so that a resumed run draws
+    what an undisturbed one draws.
+    """
+    generator = torch.Generator()
+    if preset.growth == "paper":
+        return PaperDensify(extent, generator, white_background=is_white)
+
+    def is_outside(means: Tensor) -> Tensor:
+        return outside_hull(hull, means) if hull is not None else torch.zeros_like(means[:, 0]) > 0
+
+    return CappedDensify(
+        cap=preset.max_gaussians or sys.maxsize,
+        extent=extent,
+        generator=generator,
+        start=round(preset.growth_span[0] * preset.iterations),
+        stop=round(preset.growth_span[1] * preset.iterations),
+        every=preset.growth_every,
+        dense_share=preset.dense_share,
+        is_outside=is_outside,
     )
 
 
-def _at_corrected_poses(run: Optimisation, path: Path) -> tuple[View, ...]:
-    """All views of `run` at corrected poses, kept in `path` (JSON) for a resumed run."""
-    preset = replace(run.preset, iterations=min(_ITERATIONS, run.preset.iterations))
+def _view_at(iteration: int, count: int, seed: int) -> int:
+    """Which view an iteration sees: a new random order for every pass over the views."""
+    epoch, place = divmod(iteration - 1, count)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return int(torch.randperm(count, generator=generator)[place])
+
+
+def _rates(preset: TrainingPreset, extent: float, iteration: int) -> LearningRates:
+    """Learning rates of one iteration; the positions' decays exponentially, as in 3DGS."""
+    progress = iteration / preset.iterations
+    first, last = preset.rates.means, preset.last_position_rate
+    position = math.exp((1 - progress) * math.log(first) + progress * math.log(last))
+    others = preset.rates.scaled(preset.rate_decay**progress)
+    return replace(others, means=position * extent)
+
+
+def _step(
+    training: Training,
+    state: Checkpoint,
+    view: View,
+    target: Tensor,
+    background: Tensor,
+    rates: LearningRates,
+) -> tuple[Tensor, Tensor]:
+    """One rendering, one loss, one update; returns the image and the loss."""
+    backend, threads = training.backend, training.threads
+    rendering = render(state.gaussians, view.camera, background, backend=backend, threads=threads)
+    ssim_weight = training.preset.ssim_weight
+    loss = photometric_loss(rendering.image, target, ssim_weight, backend, threads)
+    loss.backward()
+    assert rendering.screen.grad is not None
+    state.statistics.update(
+        rendering.screen.grad, rendering.radii, view.camera.width, view.camera.height
+    )
+    state.optimiser.step(state.gaussians, rates, threads, training.preset.adam_betas)
+    return rendering.image.detach(), loss.detach()
+
+
+def _densify(training: Training, state: Checkpoint, policy: DensifyPolicy, iteration: int) -> None:
+    """Lets the policy change the cloud, and the optimiser follow."""
+    policy.generator.manual_seed(training.seed * 1_000_003 + iteration)  # also of a resumed run
+    densified = policy.densify(iteration, state.gaussians, state.statistics)
+    if densified is None:
+        return
+    reset = ("opacity_logits",) if densified.forgets_opacity else ()
+    state.optimiser.follow(densified.source, reset)
+    state.gaussians = densified.gaussians.requires_grad_()
+    state.statistics = DensifyStatistics.zeros(len(densified.gaussians), training.device)
+
+
+def _figures(image: Tensor, loss: Tensor, target: Tensor, state: Checkpoint) -> dict[str, float]:
+    return {
+        "iteration": state.iteration,
+        "loss": round(float(loss), 6),
+        "psnr": round(psnr(image, target), 3),
+        "n_gaussians": len(state.gaussians),
+    }
+
+
+def _without_unseen(training: Training, gaussians: Gaussians) -> Gaussians:
+    """Without what next to nothing of is seen in any train view: it would only cost time.
+
+    Raises InputError when that is everything.
+    """
+    if not training.preset.smallest_contribution:
+        return gaussians
+    cameras = [view.camera for view in training.views]
+    contribution = largest_contribution(training.renderer(gaussians), cameras)
+    unseen = contribution < training.preset.smallest_contribution
+    if bool(unseen.all()):
+        raise InputError(
+            "Nothing of the object is left in the model: check that the images show it and that "
+            "the poses are camera to world, in the axes of their format (docs/formats.md)"
+        )
+    return prune(gaussians, unseen)[0]
+
+
+def _at_corrected_poses(training: Training, path: Path) -> tuple[View, ...]:
+    """All views at corrected poses, which are kept in `path` (JSON) for a resumed run."""
+    preset = replace(training.preset, iterations=min(_POSE_ITERATIONS, training.preset.iterations))
 
     def train_briefly(views: tuple[View, ...]) -> ObjectRenderer:
         with tempfile.TemporaryDirectory() as scratch:
-            trial = replace(run, views=views, preset=preset, checkpoint_every=sys.maxsize)
+            trial = replace(training, views=views, preset=preset, checkpoint_every=sys.maxsize)
             gaussians, _ = optimise(trial, ModelFolder(Path(scratch)))
-        return ObjectRenderer(gaussians, run.background, run.backend, run.threads)
+        return training.renderer(gaussians)
 
     if not path.is_file():
-        found = refine_train_poses(run.views, read_views(run.capture, run.views), train_briefly)
+        found = refine_train_poses(training.views, training.images.colours, train_briefly)
         poses = {view.name: view.camera.world_to_camera.tolist() for view in found}
         write_json(path, poses)
-    stored = read_json(path)
-    return tuple(
-        replace(v, camera=v.camera.at(torch.tensor(stored[v.name], dtype=torch.float64)))
-        for v in run.views
-    )
+    return views_at(training.views, path)
 
 
 def _check(config: TrainConfig) -> None:
@@ -235,17 +427,12 @@ def _check(config: TrainConfig) -> None:
         raise InputError(f"--sh-degree must be 0, 1, 2 or 3, not {config.sh_degree}")
     if config.holdout_every not in (None, 0, *range(2, 1_000_000)):
         raise InputError(f"--holdout-every must be 0 or at least 2, not {config.holdout_every}")
-    first, every = config.holdout_first, config.holdout_every
-    if first is not None and not (every and 0 <= first < every):
-        raise InputError(
-            f"--holdout-first {first} needs --holdout-every with a larger number, not {every}"
-        )
     if not 0 < config.views_fraction <= 1:
         raise InputError(f"--views-fraction must lie in (0, 1], not {config.views_fraction}")
     if config.resolution < 16:
         raise InputError(f"--resolution must be at least 16 pixels, not {config.resolution}")
-    if config.threads < 1 or config.checkpoint_every < 1:
-        raise InputError("--threads and --checkpoint-every must be at least 1")
+    if config.checkpoint_every < 1:
+        raise InputError("--checkpoint-every must be at least 1")
 
 
 def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool) -> bool:
@@ -270,15 +457,6 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
                     f"now {settings[name]}): choose another folder with -m, or add --overwrite"
                 )
     return folder.is_finished()
-
-
-def _split(
-    views: tuple[View, ...], config: TrainConfig
-) -> tuple[tuple[View, ...], tuple[View, ...]]:
-    """Views to train on, and views kept out for calibration."""
-    if not config.holdout_every:
-        return views, ()
-    return split_holdout(views, config.holdout_every, config.holdout_first)
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""What the scripts share: presets, model folder, checkpoints, the judgement of one query."""
+"""What the scripts share: presets, the model folder, one inspection, the results."""

@@ -1,85 +1,102 @@
-"""Queries, from their files to their scores. The model is read once.
+"""Queries, from their files to their verdicts. The model is read once.
 
 Several queries go through every stage together; one query is a batch of one.
 """
 
-import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from anomaly import background_gains
-from anomaly.light import in_known_light
-from anomaly.scoring import Scorer
-from gaussian_renderer.batch import renders_many
-from gaussian_renderer.object_renderer import ObjectRenderer
+from anomaly import (
+    ScoreDistribution,
+    Scorer,
+    Threshold,
+    background_gains,
+    find_regions,
+    in_known_light,
+    region_positions,
+)
+from gaussian_renderer import ObjectRenderer, renders_many
 from pose_estimation import (
-    Appearance,
-    Gallery,
-    MatcherName,
+    ExpectedResidual,
+    Matcher,
     PoseCheck,
     PoseEstimate,
     PoseSettings,
     estimate_poses,
-    select_matcher,
 )
-from scene import Camera, InputError, image_size, read_image
-
-from .transfer import to_host
+from scene import Camera, InputError, World, image_size, read_image
 
 _READERS = 4  # threads that decode files
 _VALUES_AT_ONCE = 2**22  # pixels, or Gaussians, of queries compared in one go: bounds the memory
+_SMALLEST_REGION = 9  # pixels; smaller specks are not listed
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in one query; tensors on the CPU."""
+    """What was found in one image, or why it could not be inspected; tensors on the CPU."""
 
-    image: Tensor  # [3, H, W] the query as it was compared
-    rendering: Tensor  # [3, H, W] the defect-free object at the estimated pose
-    anomaly_map: Tensor  # [H, W]
-    score: float
-    pose: PoseEstimate
+    path: Path
+    error: str | None = None  # one sentence; then nothing below is known
+    image: Tensor | None = None  # [3, H, W] as it was compared
+    rendering: Tensor | None = None  # [3, H, W] the defect-free object at the estimated pose
+    anomaly_map: Tensor | None = None  # [H, W]
+    score: float | None = None
+    tail_probability: float | None = None  # of a good image to score so high
+    is_anomalous: bool | None = None  # None: there is no threshold, or the pose is not trusted
+    pose: PoseEstimate | None = None  # in the frame of the model
+    world_to_camera: Tensor | None = None  # [4, 4] the same in the frame of the capture's files
+    regions: list[dict[str, Any]] = field(default_factory=list)  # flagged, highest peak first
     seconds: dict[str, float] = field(default_factory=dict)  # coarse, refine, score, total
 
 
+@dataclass(frozen=True)
 class Inspector:
-    """Everything needed to judge queries of one object."""
+    """Everything needed to inspect images of one object (see open_inspector.py)."""
 
-    def __init__(
-        self,
-        model: ObjectRenderer,
-        camera: Camera,  # lens and size of the train views
-        gallery: Gallery,
-        scorer: Scorer,
-        matcher: MatcherName = "auto",
-        settings: PoseSettings | None = None,  # backend and threads are those of the model
-        weights: Path | None = None,
-        pose_check: PoseCheck | None = None,  # None: poses are not judged
-        appearance: Appearance | None = None,  # what is known of the object's residuals
-    ) -> None:
-        self.settings = replace(
-            settings or PoseSettings(), backend=model.backend, threads=model.threads
-        )
-        self.model, self.camera, self.scorer = model, camera, scorer
-        self.pose_check, self.appearance = pose_check, appearance
-        self._background = model.background.cpu()
-        size = max(camera.width * camera.height, len(model.gaussians))
-        together = renders_many(model.backend, model.gaussians.means.device)
-        self._at_once = max(1, _VALUES_AT_ONCE // size) if together else 1
-        selection = select_matcher(
-            matcher, gallery, model.gaussians, weights=weights,
-            backend=model.backend, threads=model.threads,
-        )  # fmt: skip
-        self.matcher, self.notes = selection.matcher, [selection.reason] if selection.reason else []
+    name: str  # of the object
+    model: ObjectRenderer
+    camera: Camera  # lens and size of the train views
+    world: World  # the model's frame in that of the capture's files
+    matcher: Matcher
+    settings: PoseSettings
+    scorer: Scorer
+    pose_check: PoseCheck | None = None  # None: poses are not checked
+    expected_residual: ExpectedResidual | None = None  # what is known of the object's gloss
+    scores: ScoreDistribution | None = None  # of good images; None: no threshold can be given
+    false_alarm_rate: float = 0.01
+    notes: tuple[str, ...] = ()  # one line each: which parts run, and why
 
-    def read(self, path: Path) -> tuple[Tensor, Camera]:
-        """A query at the size of the model, and its lens.
+    @property
+    def threshold(self) -> Threshold | None:
+        """The score above which an image is called anomalous."""
+        return None if self.scores is None else self.scores.threshold(self.false_alarm_rate)
+
+    def inspect(self, paths: Sequence[Path]) -> list[Inspection]:
+        """Pose, map, score and verdict of every file; a file that fails costs itself alone.
+
+        The seconds are equal shares of those of the batch.
+        """
+        started = time.perf_counter()
+        with ThreadPoolExecutor(_READERS) as pool:
+            opened = list(pool.map(self._try_to_read, paths))
+        read = (time.perf_counter() - started) / max(1, len(paths))
+        whole = [(path, image) for path, image in zip(paths, opened, strict=True)
+                 if isinstance(image, Tensor)]  # fmt: skip
+        found = iter(self._inspect_images(whole, read))
+        return [
+            next(found) if isinstance(image, Tensor) else Inspection(path, str(image))
+            for path, image in zip(paths, opened, strict=True)
+        ]
+
+    def read(self, path: Path) -> Tensor:
+        """A query [3, H, W] at the size of the model.
 
         A query of another size but the same aspect is taken to show the same field of view. One in
         which the plain background has another colour (exposure, white balance) is brought back to
@@ -87,75 +104,53 @@ class Inspector:
         Raises InputError if the file cannot be read or has another aspect.
         """
         width, height = image_size(path)
-        camera = self.camera
+        camera, background = self.camera, self.model.background.cpu()
         if abs(width * camera.height - height * camera.width) > max(width, height):
             raise InputError(
                 f"'{path}' is {width} x {height}, the model was trained on "
                 f"{camera.width} x {camera.height}: crop the image to that aspect"
             )
-        red, green, blue = self._background.tolist()
+        red, green, blue = background.tolist()
         image = read_image(path, (camera.width, camera.height), (red, green, blue))
-        gains = background_gains(image, self._background)
-        return (image * gains[:, None, None]).clamp(0.0, 1.0), camera
-
-    def locate(self, image: Tensor, camera: Camera) -> PoseEstimate:
-        """Pose of the camera that took a query [3, H, W] through the lens of `camera`."""
-        return self.locate_many(image[None], camera)[0]
-
-    def locate_many(self, images: Tensor, camera: Camera) -> list[PoseEstimate]:
-        """`locate` for B queries [B, 3, H, W]; the seconds are equal shares of the batch's."""
-        started = time.perf_counter()
-        hypotheses = self.matcher.coarse_poses_many(images, camera)
-        coarse = (time.perf_counter() - started) / len(images)
-        poses = estimate_poses(
-            self.model.gaussians, camera, list(images), hypotheses, self.model.background,
-            self.settings, self.pose_check, self.appearance,
-        )  # fmt: skip
-        return [replace(pose, seconds=pose.seconds | {"coarse": coarse}) for pose in poses]
-
-    def inspect(self, path: Path) -> Inspection:
-        """Pose, rendering, anomaly map and score of one image file. Raises InputError."""
-        (found,) = self.inspect_many([path])
-        if isinstance(found, InputError):
-            raise found
-        return found
-
-    def inspect_many(self, paths: Sequence[Path]) -> list[Inspection | InputError]:
-        """`inspect` for several files, which go through every stage together.
-
-        In the place of a file that cannot be judged stands what `inspect` would raise. The seconds
-        are equal shares of those of the batch.
-        """
-        started = time.perf_counter()
-        with ThreadPoolExecutor(_READERS) as pool:
-            opened = list(pool.map(self._try_to_read, paths))
-        read = (time.perf_counter() - started) / max(1, len(paths))
-        images = [image for image in opened if isinstance(image, Tensor)]
-        judged: Iterator[Inspection | InputError]
-        try:
-            judged = iter(self._judge(images, read))
-        except InputError as error:
-            judged = itertools.repeat(error)
-        return [next(judged) if isinstance(image, Tensor) else image for image in opened]
+        gains = background_gains(image, background)
+        return (image * gains[:, None, None]).clamp(0.0, 1.0)
 
     def _try_to_read(self, path: Path) -> Tensor | InputError:
         """What `read` gives, or raises."""
         try:
-            return self.read(path)[0]
+            return self.read(path)
         except InputError as error:
             return error
 
-    def _judge(self, opened: Sequence[Tensor], read: float) -> list[Inspection]:
-        """Poses, maps and scores of pictures [3, H, W] that took `read` seconds each to read."""
+    def _inspect_images(
+        self, opened: Sequence[tuple[Path, Tensor]], read: float
+    ) -> list[Inspection]:
+        """Poses, maps and verdicts of images [3, H, W] that took `read` seconds each to read."""
         if not opened:
             return []
-        images = torch.stack(list(opened)).to(self.model.gaussians.means, non_blocking=True)
-        poses = self._doubtful_again(images, self.locate_many(images, self.camera))
+        paths = [path for path, _ in opened]
+        images = torch.stack([image for _, image in opened])
+        images = images.to(self.model.gaussians.means, non_blocking=True)
+        try:
+            poses = self._doubtful_again(images, self.locate(images))
+        except InputError as error:
+            return [Inspection(path, str(error)) for path in paths]
         found: list[Inspection] = []
         for start in range(0, len(images), self._at_once):
             chunk = slice(start, start + self._at_once)
-            found += self._compare(images[chunk], poses[chunk], read)
+            found += self._compare(paths[chunk], images[chunk], poses[chunk], read)
         return found
+
+    def locate(self, images: Tensor) -> list[PoseEstimate]:
+        """Poses of the cameras that took queries [B, 3, H, W] through the lens of the model."""
+        started = time.perf_counter()
+        hypotheses = self.matcher.coarse_poses_many(images, self.camera)
+        coarse = (time.perf_counter() - started) / len(images)
+        poses = estimate_poses(
+            self.model, self.camera, images, hypotheses, self.settings, self.pose_check,
+            self.expected_residual,
+        )  # fmt: skip
+        return [replace(pose, seconds=pose.seconds | {"coarse": coarse}) for pose in poses]
 
     def _doubtful_again(self, images: Tensor, poses: list[PoseEstimate]) -> list[PoseEstimate]:
         """Poses that are not trusted, searched once more in the light of the train views.
@@ -174,7 +169,7 @@ class Inspector:
         if not chosen:
             return poses
         poses = list(poses)
-        again = self.locate_many(torch.stack([changed[place] for place in chosen]), self.camera)
+        again = self.locate(torch.stack([changed[place] for place in chosen]))
         for place, second in zip(chosen, again, strict=True):
             first = poses[doubtful[place]]
             spent = {stage: first.seconds[stage] + second.seconds[stage] for stage in first.seconds}
@@ -182,22 +177,70 @@ class Inspector:
             poses[doubtful[place]] = replace(better, seconds=spent)
         return poses
 
+    @property
+    def _at_once(self) -> int:
+        """Queries compared in one go: several where a call renders many views (a GPU)."""
+        if not renders_many(self.model.backend, self.model.gaussians.means.device):
+            return 1
+        size = max(self.camera.width * self.camera.height, len(self.model.gaussians))
+        return max(1, _VALUES_AT_ONCE // size)
+
     @torch.no_grad()
     def _compare(
-        self, images: Tensor, poses: Sequence[PoseEstimate], read: float
+        self, paths: Sequence[Path], images: Tensor, poses: Sequence[PoseEstimate], read: float
     ) -> list[Inspection]:
         """Compares queries with the object at their poses; the device is waited for at the end."""
         started = time.perf_counter()
         camera = self.camera.at(torch.stack([pose.world_to_camera for pose in poses]))
-        parts = to_host([images, *self.scorer(images, camera)])
+        scored = _to_host([images, *self.scorer(images, camera)])
         score = (time.perf_counter() - started) / len(poses)
         found = []
-        for pose, image, rendering, anomaly_map, value in zip(poses, *parts, strict=True):
+        for path, pose, *parts in zip(paths, poses, *scored, strict=True):
             seconds = {
                 "coarse": read + pose.seconds["coarse"],
                 "refine": pose.seconds["refine"],
                 "score": score,
             }
             seconds["total"] = sum(seconds.values())
-            found.append(Inspection(image, rendering, anomaly_map, float(value), pose, seconds))
+            found.append(self._verdict(path, pose, parts, seconds))
         return found
+
+    def _verdict(
+        self, path: Path, pose: PoseEstimate, parts: list[Tensor], seconds: dict[str, float]
+    ) -> Inspection:
+        """One inspection; without a trusted pose there is no verdict."""
+        image, rendering, anomaly_map, depth, value = parts
+        score, chance, flagged, regions = float(value), None, None, []
+        threshold = self.threshold
+        if threshold is not None:
+            regions = self._regions(anomaly_map, depth, pose, threshold.value)
+        if threshold is not None and self.scores is not None and pose.pose_ok is not False:
+            chance = float(self.scores.tail_probability(score))
+            flagged = score > threshold.value
+        return Inspection(
+            path, None, image, rendering, anomaly_map, score, chance, flagged, pose,
+            self.world.into_files(pose.world_to_camera), regions, seconds,
+        )  # fmt: skip
+
+    def _regions(
+        self, anomaly_map: Tensor, depth: Tensor, pose: PoseEstimate, limit: float
+    ) -> list[dict[str, Any]]:
+        """Flagged regions as JSON values, with their place on the object."""
+        regions = find_regions(anomaly_map.numpy(), limit, _SMALLEST_REGION)
+        if not regions:
+            return []
+        camera = self.camera.at(pose.world_to_camera)
+        positions = region_positions(regions, depth, camera, self.world)
+        return [
+            asdict(region) | {"position": position}
+            for region, position in zip(regions, positions, strict=True)
+        ]
+
+
+def _to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors [B, ...] on the CPU, from a GPU in one copy: each of its own makes the host wait."""
+    if not tensors[0].is_cuda:
+        return list(tensors)
+    rows = torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], dim=1).cpu()
+    parts = rows.split([tensor[0].numel() for tensor in tensors], dim=1)
+    return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

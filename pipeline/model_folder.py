@@ -1,16 +1,17 @@
-"""The folder that train.py leaves and detect.py reads (docs/formats.md).
+"""The folder that train.py leaves, calibrate.py completes and detect.py reads (docs/formats.md).
 
-`config.json` is written last: a folder without it is unfinished.
+`config.json` is the last file of a training: a folder without it is unfinished. `calibration.json`
+is the last file of a calibration and names the content of all files that belong together.
 """
 
 import contextlib
+import hashlib
 import json
 import platform
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import torch
 
 from scene import (
     Camera,
+    Capture,
     Gaussians,
     InputError,
     View,
+    World,
     atomic_write,
     damage_named,
     folder_lock,
@@ -30,10 +33,10 @@ from scene import (
     write_json,
 )
 
+from .calibration import VERSION, Calibration
 from .presets import DETECTION
 
 FORMAT = 1  # raised when an older detect.py could no longer read the folder
-CALIBRATION = 4  # raised when calibration.json or .npz change: train.py renews older ones
 CODE = Path(__file__).resolve().parent.parent
 
 
@@ -75,13 +78,22 @@ class ModelFolder:
 
     @property
     def calibration_path(self) -> Path:
-        """What normal looks like: thresholds and constants."""
+        """Pose check, scores of good images, and the hashes of the files that they belong to."""
         return self.root / "calibration.json"
 
     @property
-    def memory_path(self) -> Path:
+    def normal_model_path(self) -> Path:
         """What normal looks like: residuals anchored on the Gaussians."""
-        return self.root / "calibration.npz"
+        return self.root / "normal_model.npz"
+
+    @property
+    def calibration_views_path(self) -> Path:
+        """The good images that set the threshold, at the poses that were found."""
+        return self.root / "calibration_views.npz"
+
+    def fold(self, number: int) -> "ModelFolder":
+        """Where the model without one fold of the views lies until all are done."""
+        return ModelFolder(self.root / "folds" / str(number))
 
     def point_cloud_path(self, iteration: int) -> Path:
         """Where 3DGS viewers look for the Gaussians."""
@@ -91,26 +103,12 @@ class ModelFolder:
         """Whether a run has ended here."""
         return self.config_path.is_file()
 
-    def is_calibration_current(self) -> bool:
-        """Whether gallery and calibration, if there is one, are whole and of this version."""
-        if not zipfile.is_zipfile(self.gallery_path):
-            return False
-        if not self.calibration_path.is_file():
-            return not self.memory_path.is_file()
-        try:
-            stored = read_json(self.calibration_path)
-        except InputError:
-            return False
-        if not isinstance(stored, dict) or stored.get("version") != CALIBRATION:
-            return False
-        return "scores" not in stored or zipfile.is_zipfile(self.memory_path)
-
     def clear(self) -> None:
         """Forgets the run in this folder; detections and foreign files stay."""
         for path in (
             self.config_path, self.settings_path, self.checkpoint_path, self.metrics_path,
-            self.gallery_path, self.calibration_path, self.memory_path, self.train_poses_path,
-            self.root / "cameras.json",
+            self.gallery_path, self.calibration_path, self.normal_model_path,
+            self.calibration_views_path, self.train_poses_path, self.root / "cameras.json",
         ):  # fmt: skip
             path.unlink(missing_ok=True)
         for inner in ("point_cloud", "folds"):
@@ -166,6 +164,48 @@ class ModelFolder:
     def load_gaussians(self, iteration: int) -> Gaussians:
         """The Gaussians of one iteration. Raises InputError if the file is missing or broken."""
         return load_ply(self.point_cloud_path(iteration))
+
+    def save_calibration(self, calibration: Calibration, iteration: int) -> None:
+        """Writes calibration.json, which seals the files that were written before it."""
+        paths = self._sealed(iteration).items()
+        hashes = {name: _sha256(path) for name, path in paths if path.is_file()}
+        write_json(self.calibration_path, calibration.as_json() | {"files": hashes})
+
+    def load_calibration(self, iteration: int) -> Calibration:
+        """What calibrate.py left.
+
+        Raises InputError when there is none, it is of another version or damaged, or one of the
+        files is not the one that it was made with (an edited point cloud, a flipped bit).
+        """
+        renew = f"run python calibrate.py --model {self.root}"
+        if not self.calibration_path.is_file():
+            raise InputError(f"model folder '{self.root}' is not calibrated: {renew}")
+        try:
+            stored = read_json(self.calibration_path)
+        except InputError as error:
+            raise InputError(f"'{self.calibration_path}' is damaged: {renew}") from error
+        with damage_named(self.calibration_path, renew):
+            if stored["version"] != VERSION:
+                raise InputError(
+                    f"'{self.calibration_path}' was made by another version of this program: "
+                    f"{renew}"
+                )
+            expected, calibration = stored["files"], Calibration.from_json(stored)
+            for name, path in self._sealed(iteration).items():
+                if path.is_file() != (name in expected) or (
+                    name in expected and _sha256(path) != expected[name]
+                ):
+                    raise InputError(
+                        f"'{path}' is not the file that '{self.root}' was calibrated with: {renew}"
+                    )
+        return calibration
+
+    def _sealed(self, iteration: int) -> dict[str, Path]:
+        """The files that a calibration belongs to; some models lack some of them."""
+        return {
+            "point_cloud": self.point_cloud_path(iteration), "gallery": self.gallery_path,
+            "normal_model": self.normal_model_path, "views": self.calibration_views_path,
+        }  # fmt: skip
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -234,6 +274,59 @@ def save_cameras(views: Sequence[View], path: Path) -> None:
             }
         )
     write_json(path, entries)
+
+
+def write_config(
+    folder: ModelFolder,
+    capture: Capture,
+    settings: dict[str, Any],
+    views: tuple[View, ...],  # that were trained on
+    held_out: tuple[View, ...],
+    figures: dict[str, Any],  # n_gaussians, held_out_quality, training_seconds
+) -> None:
+    """Writes config.json, whose presence says that training is finished; scratch files go."""
+    document = {
+        "format": FORMAT,
+        "name": capture.name,
+        "settings": settings,
+        "camera": lens_of_queries(views),
+        "background": capture.background,
+        "world": asdict(capture.world),
+        "views": [view.name for view in views],
+        "held_out": [view.name for view in held_out],
+        **figures,
+        **provenance(),
+    }
+    write_json(folder.config_path, document)
+    folder.checkpoint_path.unlink(missing_ok=True)
+    folder.settings_path.unlink(missing_ok=True)
+
+
+def check_world(folder: ModelFolder, capture: Capture) -> None:
+    """Raises InputError when an older version computed the finished model in another frame."""
+    if World.from_json(folder.load_config().get("world")) != capture.world:
+        raise InputError(
+            f"'{folder.root}' was computed in other units by another version of this program: "
+            "train it again with --overwrite"
+        )
+
+
+def lens_of_queries(views: tuple[View, ...]) -> dict[str, Any]:
+    """The lens that queries are taken to have: that of most train views."""
+    lenses = [camera_to_json(view.camera) for view in views]
+    chosen = max(lenses, key=lenses.count)  # the first of equals
+    if lenses.count(chosen) < len(lenses):
+        print(
+            f"the train views have several lenses: queries are taken to have that of "
+            f"{lenses.count(chosen)} of {len(lenses)} views (focal length {chosen['fx']:.1f} "
+            f"pixels at {chosen['width']} x {chosen['height']}); with another, distances are wrong"
+        )
+    return chosen
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance() -> dict[str, Any]:

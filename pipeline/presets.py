@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gaussian_renderer.optimiser import LearningRates
+from gaussian_renderer import LearningRates
 
-_DECAY_POWER = 2.0  # of the number of views, by trials with 32 to 189 views (docs/performance.md)
-_KEPT_OUT = 10  # views kept out of a small capture
+_DECAY_POWER = 2.0  # of the number of views, by trials with 32 to 189 views (docs/experiments.md)
+_HELD_OUT = 10  # held-out views of a small capture
 _LEAST_SHARE = 4  # but not more than every fourth
 
 PresetName = Literal["default", "paper"]
@@ -22,9 +22,9 @@ class TrainingPreset:
     iterations: int
     sh_degree: int  # 0: one colour a Gaussian; 3: colour depends on the viewing direction
     start: Literal["hull", "random"]  # "hull" needs a known background, else "random" is used
-    growth: Literal["paper", "capped"]  # scene/growth_policy.py
+    growth: Literal["paper", "capped"]  # scene/densify.py
     max_gaussians: int | None  # None: no cap
-    holdout_every: int  # every n-th train view is kept out for calibration; 0 keeps none out
+    holdout_every: int  # every n-th train view is held out for calibration; 0 keeps none out
     rates: LearningRates = _RATES_OF_3DGS  # first ones; of positions: times the extent
     last_position_rate: float = 1.6e-6  # times the extent
     rate_decay: float = 1.0  # the other rates end at this share of their first value
@@ -45,12 +45,12 @@ class TrainingPreset:
     def holdout_of(self, count: int) -> int:
         """The n of `holdout_every` for so many views, smaller where views are few.
 
-        A threshold from fewer than ten views kept out is a guess, so up to every fourth is given
+        A threshold from fewer than ten views held out is a guess, so up to every fourth is given
         up for it; with fewer than 20 views none can be had that way.
         """
-        if count < _LEAST_SHARE * _KEPT_OUT // 2:
+        if count < _LEAST_SHARE * _HELD_OUT // 2:
             return self.holdout_every
-        return min(self.holdout_every, max(_LEAST_SHARE, count // _KEPT_OUT))
+        return min(self.holdout_every, max(_LEAST_SHARE, count // _HELD_OUT))
 
 
 TRAINING: dict[str, TrainingPreset] = {
@@ -93,15 +93,14 @@ TRAINING: dict[str, TrainingPreset] = {
 
 @dataclass(frozen=True)
 class DetectionPreset:
-    """How queries are judged."""
+    """How queries are inspected."""
 
-    matcher: Literal["auto", "loftr", "xfeat", "classical"]
+    matcher: str  # "auto", or a name of pose_estimation.MATCHERS
     refine: Literal["auto", "lm", "adam"]
-    features: Literal["auto", "efficientnet_b4", "classical", "rgb"]
-    calibrated: bool  # corrected and divided by what is normal at each place of the object
+    features: str  # "residual": by the normal model; "auto", or a name of anomaly.FEATURES
 
 
 DETECTION: dict[str, DetectionPreset] = {
-    "paper": DetectionPreset("loftr", "adam", "efficientnet_b4", calibrated=False),
-    "default": DetectionPreset("auto", "auto", "classical", calibrated=True),
+    "paper": DetectionPreset("loftr", "adam", "efficientnet_b4"),
+    "default": DetectionPreset("auto", "auto", "residual"),
 }

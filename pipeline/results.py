@@ -1,117 +1,121 @@
-"""results.json: one entry per image, and what they come to."""
+"""results.json, results.csv and maps/: one entry per image, and what they come to."""
 
+import csv
+import io
 import math
 import statistics
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from anomaly import Calibration, Threshold, evaluate
+from anomaly import PixelStatistics, Threshold, evaluate
+from anomaly.metrics import UNNAMED
 from pose_estimation import rotation_error, translation_error
-from scene import Query, World
+from scene import Query, World, atomic_write, write_json
 
 from .inspector import Inspection
 
 STAGES = ("coarse", "refine", "score", "total")
-_FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts in `n_within_1deg`
+COMPLETE, PARTIAL = "results.json", "results_until_interrupted.json"
+_FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts as found
+_ENTRY = (
+    "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
+    "regions", "seconds", "rotation_error_deg", "translation_error", "error",
+)  # fmt: skip
+_COLUMNS = ("path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok",
+            "pose_loss", "rotation_error_deg", "translation_error", "map", "error")  # fmt: skip
 
 
 class Results:
-    """Gathers the entries of a run; figures that cannot be computed are None."""
+    """Gathers the entries of a run and writes them; figures that cannot be computed are None."""
 
     def __init__(
         self,
+        root: Path,
         threshold: Threshold | None,
         true_poses: dict[str, Tensor],  # by query name, in the frame of the files
-        calibration: Calibration | None = None,  # None: scores have no probability
-        world: World | None = None,  # of the model's poses and places; None: that of the files
+        world: World | None = None,  # of the model; None: that of the files
     ) -> None:
-        self.threshold, self.true_poses, self.calibration = threshold, true_poses, calibration
+        self.root, self.threshold, self.true_poses = root, threshold, true_poses
         self.world = world or World()
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
-        self._maps: list[Any] = []
-        self._masks: list[Any] = []
+        self._pixels = PixelStatistics()
+        for name in (COMPLETE, PARTIAL):  # of an earlier run into the same folder
+            (root / name).unlink(missing_ok=True)
 
     def add(
         self,
         query: Query,
         found: Inspection,
-        mask: NDArray[np.bool_] | None,  # [H, W], ground truth
-        map_path: str,
-        regions: list[Any],
+        mask: NDArray[np.bool_] | None = None,  # [H, W], ground truth
     ) -> None:
-        """Adds one judged image. Without a trustworthy pose there is no verdict."""
-        flagged = None
-        if self.threshold is not None and found.pose.pose_ok is not False:
-            flagged = found.score > self.threshold.value
-        chance = None
-        if self.calibration is not None and found.pose.pose_ok is not False:
-            chance = float(self.calibration.tail_probability(found.score))
-        pose = self.world.into_files(found.pose.world_to_camera)
-        entry = self._entry(query) | {
-            "score": found.score,
-            "tail_probability": chance,
-            "is_anomalous": flagged,
-            "world_to_camera": pose.tolist(),
-            "pose_ok": found.pose.pose_ok,
-            "pose_loss": found.pose.loss,
-            "map": map_path,
-            "regions": regions,
-            "seconds": {stage: round(found.seconds[stage], 4) for stage in STAGES},
+        """Adds one image and writes its map (32-bit float TIFF)."""
+        entry: dict[str, Any] = {
+            "path": str(query.image_path),
+            "name": query.name,
+            "label": query.label,
         }
-        truth = self.true_poses.get(query.name)
-        if truth is not None:
-            entry["rotation_error_deg"] = math.degrees(float(rotation_error(pose, truth)))
-            entry["translation_error"] = float(translation_error(pose, truth))
-        self._keep(query, entry, found.anomaly_map.cpu().numpy(), mask)
-
-    def add_failure(self, query: Query, error: str) -> None:
-        """Adds an image that could not be judged."""
-        self._keep(query, self._entry(query) | {"error": error}, None, None)
-
-    def failures(self) -> list[str]:
-        """One sentence per image that could not be judged."""
-        return [entry["error"] for entry in self.entries if entry["error"] is not None]
-
-    def document(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The content of results.json (docs/formats.md)."""
-        return {"summary": self._summary(), "settings": settings, "images": self.entries}
-
-    def evaluation(self) -> dict[str, Any]:
-        """Figures over images, pixels and kinds of defect (anomaly.evaluate)."""
-        judged = [i for i, entry in enumerate(self.entries) if entry["score"] is not None]
-        return evaluate(
-            [self.entries[i]["score"] for i in judged],
-            [self.queries[i].is_anomalous for i in judged],
-            [self.queries[i].label for i in judged],
-            [self._maps[i] for i in judged],
-            [self._masks[i] for i in judged],
-        )
-
-    def _keep(self, query: Query, entry: dict[str, Any], anomaly_map: Any, mask: Any) -> None:
+        entry |= dict.fromkeys(_ENTRY)
         self.queries.append(query)
         self.entries.append(entry)
-        self._maps.append(anomaly_map)
-        self._masks.append(mask)
+        if found.anomaly_map is None or found.pose is None or found.world_to_camera is None:
+            entry["error"] = found.error
+            return
+        values = found.anomaly_map.numpy().astype(np.float32)
+        entry |= {
+            "score": found.score,
+            "tail_probability": found.tail_probability,
+            "is_anomalous": found.is_anomalous,
+            "world_to_camera": found.world_to_camera.tolist(),
+            "pose_ok": found.pose.pose_ok,
+            "pose_loss": found.pose.loss,
+            "map": f"maps/{query.name}.tiff",
+            "regions": found.regions,
+            "seconds": {stage: round(found.seconds[stage], 4) for stage in STAGES},
+        }
+        with atomic_write(self.root / entry["map"]) as file:
+            Image.fromarray(values).save(file, format="TIFF")
+        truth = self.true_poses.get(query.name)
+        if truth is not None:
+            pose = found.world_to_camera
+            entry["rotation_error_deg"] = math.degrees(float(rotation_error(pose, truth)))
+            entry["translation_error"] = float(translation_error(pose, truth))
+        if query.is_anomalous is False:
+            self._pixels.add(values, None)
+        elif query.is_anomalous and mask is not None:
+            self._pixels.add(values, mask, query.label or UNNAMED)
 
-    def _entry(self, query: Query) -> dict[str, Any]:
-        names = (
-            "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok",
-            "pose_loss", "map", "regions", "seconds", "rotation_error_deg", "translation_error",
-                 "error")  # fmt: skip
-        path = {"path": str(query.image_path), "name": query.name, "label": query.label}
-        return path | dict.fromkeys(names)
+    def failures(self) -> list[str]:
+        """One sentence per image that could not be inspected."""
+        return [entry["error"] for entry in self.entries if entry["error"] is not None]
 
-    def _summary(self) -> dict[str, Any]:
-        figures = self.evaluation()
-        good = [
-            entry["is_anomalous"]
-            for query, entry in zip(self.queries, self.entries, strict=True)
-            if query.is_anomalous is False and entry["is_anomalous"] is not None
-        ]
+    def write(self, settings: dict[str, Any], complete: bool = True) -> dict[str, Any]:
+        """Writes results.csv and results.json (another name unless `complete`); its content."""
+        document = {"summary": self.summary(), "settings": settings, "images": self.entries}
+        with atomic_write(self.root / "results.csv", "w") as file:
+            file.write(_table(self.entries))
+        write_json(self.root / (COMPLETE if complete else PARTIAL), document)
+        return document
+
+    def summary(self) -> dict[str, Any]:
+        """Figures over images, pixels, kinds of defect, poses and seconds (docs/formats.md)."""
+        scored = [i for i, entry in enumerate(self.entries) if entry["score"] is not None]
+        figures = evaluate(
+            [self.entries[i]["score"] for i in scored],
+            [self.queries[i].is_anomalous for i in scored],
+            [self.queries[i].label for i in scored],
+            self._pixels,
+        )
+        verdicts: dict[bool, list[bool]] = {False: [], True: []}
+        for query, entry in zip(self.queries, self.entries, strict=True):
+            if query.is_anomalous is not None and entry["is_anomalous"] is not None:
+                verdicts[query.is_anomalous].append(entry["is_anomalous"])
+        good, defective = verdicts[False], verdicts[True]
         summary = {
             "image_auroc": figures["image"]["auroc"],
             "pixel_auroc": figures["pixel"]["auroc"],
@@ -120,9 +124,11 @@ class Results:
             "n_images": len(self.entries),
             "n_failed": sum(e["score"] is None or e["pose_ok"] is False for e in self.entries),
             "threshold": None if self.threshold is None else self.threshold.value,
-            "threshold_words": None if self.threshold is None else self.threshold.words,
+            "threshold_message": None if self.threshold is None else self.threshold.message,
             "n_good": len(good),
             "n_false_alarms": sum(good) if good else None,
+            "n_defective": len(defective),
+            "n_defects_flagged": sum(defective) if defective else None,
             "kinds": {
                 kind: {
                     "n_images": values["n_images"],
@@ -144,6 +150,8 @@ class Results:
         known = [e for e in self.entries if e["rotation_error_deg"] is not None]
         degrees = [entry["rotation_error_deg"] for entry in known]
         units = [entry["translation_error"] for entry in known]
+        near = [unit <= _FOUND_UNITS * self.world.unit for unit in units]
+        found = [degree <= _FOUND_DEGREES for degree in degrees]
         return {
             "rotation_deg_median": statistics.median(degrees) if degrees else None,
             "rotation_deg_max": max(degrees, default=None),
@@ -151,11 +159,8 @@ class Results:
             "translation_median": statistics.median(units) if units else None,
             "translation_max": max(units, default=None),
             "translation_mean": statistics.fmean(units) if units else None,
-            "n_within_1deg": sum(degree <= _FOUND_DEGREES for degree in degrees),
-            "n_within_1deg_and_0.02": sum(
-                d <= _FOUND_DEGREES and u <= _FOUND_UNITS * self.world.unit
-                for d, u in zip(degrees, units, strict=True)
-            ),
+            "n_within_1deg": sum(found),
+            "n_within_1deg_and_0.02": sum(a and b for a, b in zip(found, near, strict=True)),
         }
 
     def _seconds(self) -> dict[str, float | None]:
@@ -163,3 +168,16 @@ class Results:
         return {
             stage: statistics.median(s[stage] for s in spent) if spent else None for stage in STAGES
         }
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    """results.csv: one line per image."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *(f"seconds_{stage}" for stage in STAGES)])
+    for entry in entries:
+        seconds = entry["seconds"] or {}
+        writer.writerow(
+            [*(entry[name] for name in _COLUMNS), *(seconds.get(stage) for stage in STAGES)]
+        )
+    return text.getvalue()

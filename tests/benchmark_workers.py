@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.paper.jobs import Job, Settings
-from benchmarks.paper.work import Outcome, Worker
+from benchmarks.paper.job import Outcome, Worker
+from benchmarks.paper.plan import Job, Settings
 
 TINY = Settings(
     iterations=60, max_gaussians=300, holdout_every=0, checkpoint_every=20, resolution=400,

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from gaussian_renderer import render
-from pose_estimation.templates import fibonacci_sphere, look_at
+from gaussian_renderer import ObjectRenderer
+from pose_estimation.viewpoints import fibonacci_sphere, look_at
 from scene import Camera, Gaussians
 
 torch.set_num_threads(1)  # everything here is tiny: a second thread only gets in the way
@@ -29,6 +29,11 @@ def tiny_object(dtype: torch.dtype = torch.float32) -> Gaussians:
     ).map(lambda tensor: tensor.to(dtype))
 
 
+def tiny_model() -> ObjectRenderer:
+    """That object, ready to be rendered on white."""
+    return ObjectRenderer(tiny_object(), WHITE)
+
+
 def lens(world_to_camera: Tensor | None = None, size: int = SIZE) -> Camera:
     """A camera with about 40 degrees of view."""
     pose = torch.eye(4, dtype=torch.float64) if world_to_camera is None else world_to_camera
@@ -44,7 +49,7 @@ def orbit(count: int, distance: float = 4.0) -> list[Camera]:
 def picture(gaussians: Gaussians, camera: Camera) -> Tensor:
     """What the camera sees on white, [3, H, W]."""
     with torch.no_grad():
-        return render(gaussians, camera, WHITE.to(gaussians.means)).image.clamp(0, 1)
+        return ObjectRenderer(gaussians, WHITE.to(gaussians.means))(camera).image.clamp(0, 1)
 
 
 def visible(image: Tensor) -> Tensor:

@@ -4,24 +4,27 @@ import torch
 from pose_scenes import WHITE, lens, orbit, picture, tiny_object, visible
 from torch import Tensor
 
-from anomaly import GapLevel, Standardisation
-from anomaly.learn_normal_model import build_memory, learn_place
-from anomaly.normal_model import Normality
-from gaussian_renderer.object_renderer import ObjectRenderer
+from anomaly import build_memory
+from anomaly.fit_normal_model import fit_place_moments
+from anomaly.mahalanobis import Mahalanobis
+from anomaly.normal_model import NormalModel
+from anomaly.view_distance import ViewDistanceScale
+from gaussian_renderer import ObjectRenderer
 
 SMALL = 32  # pixels a side of the pictures that are compared
 VIEWS = orbit(12)
 
 
-def normality_of_the_object() -> Normality:
+def normal_model_of_the_object() -> NormalModel:
     """What is normal of the tiny object, learnt from views of which every other one is darker."""
     model = ObjectRenderer(tiny_object(), WHITE)
     cameras = [lens(view.world_to_camera, SMALL) for view in VIEWS]
     images = [(1 - 0.1 * (n % 2)) * model(camera).image for n, camera in enumerate(cameras)]
     residuals = [image - model(camera).image for image, camera in zip(images, cameras, strict=True)]
-    memory, place = build_memory(model, cameras, images), learn_place(model, cameras, residuals)
-    unit = Standardisation(gloss="camera", floor=0.01)
-    return Normality(memory, place, unit, GapLevel(0.5, 0.3, 0.5))
+    memory = build_memory(model, cameras, images)
+    moments = fit_place_moments(model, cameras, residuals)
+    unit = Mahalanobis(gloss="camera", floor=0.01)
+    return NormalModel(memory, moments, unit, ViewDistanceScale(0.5, 0.3, 0.5))
 
 
 def queries_to_compare() -> tuple[Tensor, Tensor]:

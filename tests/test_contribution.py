@@ -2,8 +2,7 @@
 
 import torch
 
-from gaussian_renderer.contribution import largest_contribution
-from gaussian_renderer.object_renderer import ObjectRenderer
+from gaussian_renderer import ObjectRenderer, largest_contribution
 from scene import Camera, Gaussians
 
 

@@ -96,14 +96,14 @@ def test_a_spot_on_a_ball_is_found(ball_model: Path, tmp_path: Path) -> None:
 def test_a_map_of_noise_does_not_pass(
     ball_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right, generator = scoring.CalibratedScorer.__call__, torch.Generator().manual_seed(0)
+    right, generator = scoring.NormalModelScorer.__call__, torch.Generator().manual_seed(0)
 
     def noise(*inputs: Any) -> scoring.Scored:
         scored = right(*inputs)
         values = torch.rand(scored.anomaly_map.shape, generator=generator) * 40.0
         return scored._replace(anomaly_map=values, score=values.amax(dim=(-2, -1)))
 
-    monkeypatch.setattr(scoring.CalibratedScorer, "__call__", noise)
+    monkeypatch.setattr(scoring.NormalModelScorer, "__call__", noise)
     results = detect(DetectConfig(ball_model, output=tmp_path)).results
     with pytest.raises(AssertionError):
         check(results, auroc=0.9, aupro=0.5, flagged=0.5)

@@ -17,7 +17,7 @@ ALLOWED = {
 }
 HEAVY = {"kornia", "efficientnet_pytorch", "matplotlib", "gsplat", "triton", "ray",
          "diff_gaussian_rasterization", "simple_knn"}  # fmt: skip
-ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "gpu_run.py", "neighbours.py"}
+ADAPTERS = {"graphdeco.py", "gsplat.py", "doctor.py", "initialise.py"}
 
 
 def imported(path: Path, top_level_only: bool = False) -> set[str]:
@@ -40,6 +40,17 @@ def test_imports_run_one_way(package: str) -> None:
             set(PACKAGES) | {"train", "detect", "calibrate", "benchmark", "benchmarks"}
         )
         assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
+
+
+@pytest.mark.parametrize("package", [p for p in (*PACKAGES, ".") if p != "gaussian_renderer"])
+def test_the_renderer_is_entered_by_its_front_door(package: str) -> None:
+    paths = (ROOT / package).glob("*.py") if package == "." else (ROOT / package).rglob("*.py")
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            assert not any(name.startswith("gaussian_renderer.") for name in names), path
 
 
 @pytest.mark.parametrize("package", PACKAGES)

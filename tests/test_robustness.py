@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from captures import write_blender, write_mad
 
-from benchmarks.disturbed import AS_IS, DISTURBANCES, in_other_light, with_noisy_poses
-from benchmarks.paper.table import markdown
-from benchmarks.robustness import RobustnessConfig, _flagged, measure_all
-from benchmarks.robustness_table import table
+from benchmarks.disturbances import AS_IS, DISTURBANCES, in_other_light, with_noisy_poses
+from benchmarks.robustness import RobustnessConfig, _flagged, measure_all, table
+from benchmarks.table import markdown
 from scene import InputError, read_capture, read_image, read_json, read_queries, true_poses
 
 
@@ -72,9 +71,9 @@ def test_rows_are_measured_once(tmp_path: Path) -> None:
     more = replace(config, only=("as it is", "queries: exposure x 0.7"))
     assert [r["disturbance"] for r in measure_all(more)] == ["as it is", "queries: exposure x 0.7"]
     assert kept.stat().st_mtime_ns == written
-    words = (tmp_path / "out" / "robustness.md").read_text()
-    assert words.count("| ball |") == 2
-    assert words == markdown(table(read_json(tmp_path / "out" / "rows.json")))
+    text = (tmp_path / "out" / "robustness.md").read_text()
+    assert text.count("| ball |") == 2
+    assert text == markdown(table(read_json(tmp_path / "out" / "rows.json")))
 
 
 def test_unknown_names_and_nothing_to_do_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from interpreted_triton import DEVICE
 
-from gaussian_renderer.cpu import AdamGroup, adam_reference
+from gaussian_renderer.optimiser import AdamGroup, adam_reference
 from gaussian_renderer.triton.adam import fused_adam
 
 RATES = ([0.0025] * 3 + [0.0001] * 9, 0.05)

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from cuda_scene import CAMERA, cloud, view_at
 from interpreted_triton import DEVICE
-from test_cuda_pose_batch import BACKGROUND, targets, variants_of, views
+from other_backends import registered
+from small_scene import BACKGROUND, CAMERA, cloud, targets, variants_of, view_at, views_at
 
-import gaussian_renderer.triton as ours
-from gaussian_renderer import normal_equations, pose_problems
-from gaussian_renderer.normal_equations import NormalEquations, pose_normal_equations
-from gaussian_renderer.pose_problems import PoseProblems
+from gaussian_renderer import NormalEquations, PoseProblems, pose_normal_equations
+from gaussian_renderer.triton import BACKEND as ours
+from gaussian_renderer.triton import pose
 
 CONSTANTS = 1e-7  # Triton rounds constants such as 0.99 to float32
 
@@ -23,29 +22,31 @@ def check(found: NormalEquations, expected: NormalEquations, tolerance: float) -
 
 
 @pytest.mark.parametrize("degree", [0, 3])
-def test_equations_are_those_of_reference(degree: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equations_are_those_of_reference(degree: int) -> None:
     gaussians = cloud(20, degree)
     gaussians.opacity_logits[3:6] = 6.0  # held at the largest alpha: does not move
     weights = torch.rand(CAMERA.height, CAMERA.width, dtype=torch.float64)
     weights[:, :5] = 0.0
     arguments = (gaussians, CAMERA.at(view_at(20)), targets(1)[0], BACKGROUND)
-    monkeypatch.setattr(normal_equations, "select_backend", lambda name, device: ours)
-    found = pose_normal_equations(*arguments, huber=0.3, weights=weights, backend="triton")
+    with registered("interpreted", lambda: ours):
+        found = pose_normal_equations(*arguments, huber=0.3, weights=weights, backend="interpreted")
     expected = pose_normal_equations(*arguments, huber=0.3, weights=weights, backend="reference")
     check(found, expected, CONSTANTS)
 
 
 @pytest.mark.parametrize("at_once", [10**9, 1])
 def test_equations_of_many_are_those_of_each(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pose_problems, "select_backend", lambda name, device: ours)
-    monkeypatch.setattr(pose_problems, "_NUMBERS_AT_ONCE", at_once)
-    variants, pictures = variants_of(3), targets(3)
-    problems = PoseProblems(variants, CAMERA, pictures, BACKGROUND, huber=0.3)
+    monkeypatch.setattr(pose, "_NUMBERS_AT_ONCE", at_once)
+    variants, images = variants_of(3), targets(3)
     numbers = [2, 0]  # 1 has ended and dropped out
-    found = problems(numbers, views(3)[numbers])
+    with registered("interpreted", lambda: ours):
+        problems = PoseProblems(
+            variants, CAMERA, images, BACKGROUND, huber=0.3, backend="interpreted"
+        )
+        found = problems(numbers, views_at(3)[numbers])
     for number, equations in zip(numbers, found, strict=True):
         alone = pose_normal_equations(
-            variants.gaussians_of(number), CAMERA.at(views(3)[number]), pictures[number],
+            variants.gaussians_of(number), CAMERA.at(views_at(3)[number]), images[number],
             BACKGROUND, huber=0.3, backend="reference",
         )  # fmt: skip
         check(equations, alone, CONSTANTS)
@@ -54,6 +55,7 @@ def test_equations_of_many_are_those_of_each(at_once: int, monkeypatch: pytest.M
 def test_float32_on_the_device_of_this_machine() -> None:
     gaussians = cloud(20, 1).map(lambda t: t.float().to(DEVICE))
     aim, background = targets(1).float().to(DEVICE), BACKGROUND.float().to(DEVICE)
+    assert ours.pose_rows is not None
     rows = ours.pose_rows(
         gaussians, CAMERA, view_at(20)[None].to(DEVICE), aim, background, 0.3,
         owners=torch.zeros(1, dtype=torch.int64, device=DEVICE),

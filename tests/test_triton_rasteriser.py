@@ -1,22 +1,17 @@
 """Our Triton rasteriser against `reference`, in float64, in Triton's interpreter or on a GPU."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from cuda_scene import CAMERA, cloud, outputs, view_at
 from interpreted_triton import DEVICE
-from pretend_cuda import PretendCuda, mark, on_gpu, tensors_in
-from test_cuda_pose_batch import variants_of
+from small_scene import CAMERA, cloud, outputs, variants_of, view_at
 from torch import Tensor
 
-import gaussian_renderer.triton as ours
-from benchmarks import triton_settings
 from gaussian_renderer import reference
-from gaussian_renderer.triton import blending
+from gaussian_renderer.backend import one_by_one
+from gaussian_renderer.triton import BACKEND as ours
 from gaussian_renderer.triton.binning import bin_splats, cover, tiles_of
 from gaussian_renderer.triton.projection import project
-from scene import Camera, Gaussians, save_ply
+from scene import Gaussians
 
 CONSTANTS = 1e-7  # Triton rounds constants such as 0.99 to float32
 
@@ -65,36 +60,25 @@ def test_colours_of_every_degree(degree: int) -> None:
         assert difference.norm() < CONSTANTS * gradients[name].norm(), name
 
 
-def test_variants_in_one_call_are_clouds_of_their_own() -> None:
-    variants, owners = variants_of(3), torch.tensor([2, 0, 1])
+@pytest.mark.parametrize("own_colours", [False, True])
+def test_variants_in_one_call_are_clouds_of_their_own(own_colours: bool) -> None:
+    """Each view shows a variant, or other colours of the same Gaussians."""
+    variants, owners = (None, None) if own_colours else (variants_of(3), torch.tensor([2, 0, 1]))
+    colours = torch.rand(3, 30, 3, dtype=torch.float64) if own_colours else None
     background = torch.tensor([0.9, 0.8, 1.0], dtype=torch.float64)
-    moving = torch.stack([view_at(7.0 * n) for n in range(3)]).requires_grad_(True)
-    splats = ours.rasterise_views(
-        variants.gaussians, CAMERA, moving, background, variants=variants, owners=owners
-    )
-    weights = torch.rand(splats.images.shape, generator=torch.Generator().manual_seed(0)).double()
-    (gradients,) = torch.autograd.grad((splats.images * weights).sum(), moving)
-    for number, owner in enumerate(owners.tolist()):
-        own = variants.gaussians_of(owner)
-        view = moving[number].detach().requires_grad_(True)
-        screen = torch.zeros(len(own), 2, dtype=torch.float64)
-        image, *_ = reference.rasterise(own, CAMERA, view, background, None, False, screen, 1)
-        torch.testing.assert_close(splats.images[number], image, rtol=0, atol=CONSTANTS)
-        (gradient,) = torch.autograd.grad((image * weights[number]).sum(), view)
-        assert (gradients[number] - gradient).norm() < CONSTANTS * gradient.norm()
-
-
-def test_colours_of_each_view_its_own() -> None:
-    gaussians, views = cloud(8), torch.stack([view_at(0), view_at(30)])
-    colours = torch.rand(2, 8, 2, dtype=torch.float64)
-    background = torch.zeros(2, dtype=torch.float64)
-    splats = ours.rasterise_views(gaussians, CAMERA, views, background, colours)
-    for image, view, own in zip(splats.images, views, colours, strict=True):
-        screen = torch.zeros(8, 2, dtype=torch.float64)
-        expected, *_ = reference.rasterise(
-            gaussians, CAMERA, view, background, own, False, screen, 1
-        )
-        torch.testing.assert_close(image, expected, rtol=0, atol=CONSTANTS)
+    results = []
+    for rasterise_views in (ours.rasterise_views, one_by_one(reference.rasterise)):
+        assert rasterise_views is not None
+        moving = torch.stack([view_at(7.0 * n) for n in range(3)]).requires_grad_(True)
+        images = rasterise_views(
+            cloud(), CAMERA, moving, background, colours, variants=variants, owners=owners
+        ).images
+        g = torch.Generator().manual_seed(0)
+        weights = torch.rand(images.shape, generator=g).double()
+        (slope,) = torch.autograd.grad((images * weights).sum(), moving)
+        results.append((images.detach(), slope))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=CONSTANTS * float(expected.norm()))
 
 
 def test_nothing_in_sight_is_background() -> None:
@@ -156,43 +140,3 @@ def test_lists_name_the_gaussians_of_every_tile_nearest_first() -> None:
     assert int(bins.lengths.sum()) == len(bins.splats)
     owners = torch.repeat_interleave(bins.lengths)
     assert torch.equal(owners[bins.slots], bins.splats)
-
-
-@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU: nothing to pretend")
-def test_everything_stays_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a pretended GPU: what reaches a kernel, and what comes back, is there."""
-    from triton.runtime.interpreter import GridExecutor
-
-    launch, launched = GridExecutor.__call__, []
-
-    def checked(self, *arguments, **named):  # type: ignore[no-untyped-def]
-        launched.append(all(map(on_gpu, tensors_in([arguments, named]))))
-        with torch._C.DisableTorchFunction():
-            launch(self, *arguments, **named)
-
-    monkeypatch.setattr(GridExecutor, "__call__", checked)
-    gaussians, view = cloud(6).map(Tensor.float), view_at(10).float()
-    with torch.no_grad(), PretendCuda():
-        there = gaussians.map(lambda t: t.to("cuda"))
-        views, background = view[None].to("cuda"), mark(torch.ones(3))
-        splats = ours.rasterise_views(there, CAMERA, views, background, with_depth=True)
-        rows = ours.pose_rows(
-            there, CAMERA, views, mark(torch.zeros(1, 3, CAMERA.height, CAMERA.width)),
-            background, 0.3, owners=mark(torch.zeros(1, dtype=torch.int64)),
-        )  # fmt: skip
-        assert all(map(on_gpu, [splats.images, splats.alphas, splats.depth_sums, rows]))
-    assert len(launched) == 12
-    assert all(launched)
-
-
-def test_other_block_sizes_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_settings, "WARPS", (4,))
-    (tmp_path / "point_cloud/iteration_1").mkdir(parents=True)
-    save_ply(cloud(10).map(Tensor.float), tmp_path / "point_cloud/iteration_1/point_cloud.ply")
-    (tmp_path / "config.json").write_text('{"background": [1.0, 1.0, 1.0]}')
-    usual = blending.CHUNK, blending.WARPS
-    small = Camera(view_at(10), 20.0, 20.0, 8.0, 8.0, 16, 16)
-    found = triton_settings.compare_settings(tmp_path, small, DEVICE)
-    assert set(found["blending"]) == {"4, 4", "8, 4", "16, 4"}
-    assert found["largest_change"] < 1e-5
-    assert usual == (blending.CHUNK, blending.WARPS)

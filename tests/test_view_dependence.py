@@ -6,7 +6,7 @@ import pytest
 import torch
 from cpu_scenes import cloud
 
-from gaussian_renderer.optimiser import shrink_view_dependence
+from gaussian_renderer import shrink_view_dependence
 from pipeline.presets import TRAINING
 
 

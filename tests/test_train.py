@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from captures import write_mad
 from small_training import ITERATIONS, point_cloud, small
 
-from gaussian_renderer.optimiser import LearningRates
+from gaussian_renderer import LearningRates
 from pipeline.model_folder import ModelFolder
 from pipeline.presets import TRAINING
 from scene import InputError, load_ply
@@ -100,7 +101,27 @@ def test_run_killed_after_the_last_iteration_only_calibrates(
 
     config = small(capture, tmp_path / "model")
     with monkeypatch.context() as patch:
-        patch.setattr("train.calibrate", die)
+        patch.setattr("calibrate.build_gallery", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    folder = ModelFolder(tmp_path / "model")
+    with pytest.raises(InputError, match=r"is not calibrated: run python calibrate.py --model"):
+        folder.load_calibration(ITERATIONS)
+    trained = folder.point_cloud_path(ITERATIONS).stat().st_mtime_ns
+    train(config)
+    assert folder.load_calibration(ITERATIONS).scores["residual"].scores
+    assert folder.point_cloud_path(ITERATIONS).stat().st_mtime_ns == trained
+
+
+def test_run_killed_before_its_config_goes_on_from_the_checkpoint(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = small(capture, tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setattr("train.write_config", die)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     folder = ModelFolder(tmp_path / "model")
@@ -203,11 +224,14 @@ def test_paper_preset_is_the_papers() -> None:
     assert paper.growth == "paper"
 
 
-def test_paper_preset_trains_without_views_kept_out(capture: Path, tmp_path: Path) -> None:
+def test_paper_preset_trains_without_held_out_views(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRAINING, "paper", replace(TRAINING["paper"], random_points=2_000))
     config = TrainConfig(source=capture, model=tmp_path / "m", preset="paper", iterations=12)
     folder = ModelFolder(train(config))
     assert folder.load_config()["held_out"] == []
-    assert not folder.calibration_path.exists()
+    assert folder.load_calibration(12).scores == {}
 
 
 def test_help_names_the_values_of_the_presets() -> None:

@@ -37,7 +37,7 @@ def test_without_torch_it_still_speaks_and_fails(
     out = capsys.readouterr().out
     assert "FAIL torch" in out
     assert "pip install -r requirements.txt" in out
-    assert out.endswith("detection cannot run: mend the lines marked FAIL\n")
+    assert out.endswith("detection cannot run: fix the lines marked FAIL\n")
 
 
 def test_on_a_gpu_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,12 +49,14 @@ def test_on_a_gpu_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     )
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_86", "sm_120"])
     monkeypatch.setattr(doctor, "installed", lambda module, package: None)
+    monkeypatch.setattr("gaussian_renderer.missing", lambda name: "its package")
+    monkeypatch.setattr("gaussian_renderer.refusal", lambda name, device: "it needs its package")
     monkeypatch.setattr("shutil.which", lambda name: None)
     findings = {finding.what: finding for finding in doctor.check_gpu()}
     assert "RTX of the test, 24 GiB, sm_89" in findings["GPU"].state
     assert findings["GPU"].remedy == ""  # sm_86 binaries run on sm_89
-    assert "gsplat==1.5.3" in findings["gsplat"].remedy
-    rasteriser = findings["diff_gaussian_rasterization"].remedy
+    assert "gsplat==1.5.3" in findings["backend gsplat"].remedy
+    rasteriser = findings["backend graphdeco"].remedy
     assert "--no-build-isolation" in rasteriser
     assert "-include cstdint" in rasteriser
     assert "-include cfloat" in findings["simple_knn"].remedy
@@ -66,17 +68,15 @@ def test_triton_wants_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    backends.missing.cache_clear()
+    backends.forget()
     try:
-        assert "gcc" in doctor.check_triton().remedy
-        assert "triton" not in backends.available_backends("cuda")
+        found = {finding.what: finding for finding in doctor.check_gpu_backends()}
+        assert "a C compiler" in found["backend triton"].state
+        assert "gcc" in found["backend triton"].remedy
         with pytest.raises(InputError, match="'triton' cannot run on cuda: it needs a C compiler"):
             backends.select_backend("triton", "cuda")
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        backends.missing.cache_clear()
-        assert "pip install triton" in doctor.check_triton().remedy
     finally:
-        backends.missing.cache_clear()
+        backends.forget()
 
 
 @pytest.mark.parametrize(

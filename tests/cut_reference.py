@@ -9,9 +9,8 @@ the square ends up to one pixel early where a tile begins, so that a narrow spla
 import torch
 from torch import Tensor
 
-from gaussian_renderer import reference
+from gaussian_renderer import reference, sh_colours
 from gaussian_renderer.reference import Projected
-from gaussian_renderer.spherical_harmonics import sh_colours
 from scene import Camera, Gaussians
 
 TILE = 16  # pixels
@@ -28,7 +27,7 @@ def rasterise(
     screen: Tensor,
     threads: int,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """See `gaussian_renderer.rendering.Backend`; with depth and colours of the SH only."""
+    """See `gaussian_renderer.backend.Rasterise`; with depth and colours of the SH only."""
     projected = reference.project(gaussians, camera, view, screen)
     radii = _radii(projected)
     low, high = _tiles(projected.means.detach(), radii, camera)

@@ -1,13 +1,15 @@
-"""A small scene and one measure of a backend, shared by the tests of the CUDA adapters."""
+"""A small scene, variants of it, and one measure of a backend, shared by tests of backends."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from gaussian_renderer import Variants
 from scene import Camera, Gaussians
 
 CAMERA = Camera(torch.eye(4, dtype=torch.float64), 44.0, 40.0, 21.5, 17.0, 45, 37)
+BACKGROUND = torch.tensor([0.9, 0.8, 1.0], dtype=torch.float64)
 
 
 def cloud(count: int = 30, degree: int = 2) -> Gaussians:
@@ -33,6 +35,28 @@ def view_at(degrees: float) -> Tensor:
     view[0, 2], view[2, 0] = math.sin(angle), -math.sin(angle)
     view[:3, 3] = torch.tensor([0.1, -0.05, 3.0])
     return view
+
+
+def views_at(count: int) -> Tensor:
+    """[count, 4, 4], seven degrees apart."""
+    return torch.stack([view_at(7.0 * number) for number in range(count)])
+
+
+def targets(count: int) -> Tensor:
+    """Random images [count, 3, H, W]."""
+    g = torch.Generator().manual_seed(3)
+    return torch.rand(count, 3, CAMERA.height, CAMERA.width, generator=g, dtype=torch.float64)
+
+
+def variants_of(count: int) -> Variants:
+    """Differently visible, opaque and coloured variants of one cloud."""
+    g = torch.Generator().manual_seed(9)
+    gaussians = cloud()
+    visible = torch.rand(count, len(gaussians), generator=g) > 0.3
+    logits = gaussians.opacity_logits + torch.randn(count, len(gaussians), generator=g).double()
+    logits[0, :5] = -9.0  # less than 1/255: thinned until nothing was left
+    constant = gaussians.sh[:, 0] + 0.2 * torch.randn(count, len(gaussians), 3, generator=g)
+    return Variants(gaussians, visible, logits, constant)
 
 
 def outputs(backend, camera, gaussians, colours, background, with_depth):  # type: ignore[no-untyped-def]

@@ -1,0 +1,409 @@
+"""Learns what is normal for a trained model, and from which score on an image is anomalous.
+
+    python calibrate.py --model out/Gorilla                   renews everything that is derived
+    python calibrate.py --model out/Gorilla --folds 5         a held-out score for every view
+    python calibrate.py --model out/Gorilla --good FOLDER     with photographs of good parts
+
+Gallery, pose check, normal model and threshold come from the train views and from those that were
+held out, their poses found as a query's. train.py ends by calling this; an edited point cloud, or
+another version of the program, makes it necessary again.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from anomaly import (
+    MINIMAL_COUNT,
+    FeatureScorer,
+    PosedImages,
+    ResidualMemory,
+    ScoreDistribution,
+    build_memory,
+    feature_names,
+    fit_normal_model,
+    fit_score_distribution,
+    make_features,
+)
+from gaussian_renderer import ObjectRenderer, backend_help, choose_device
+from pipeline.calibration import Calibration, CalibrationViews
+from pipeline.command_line import run, settle_threads
+from pipeline.model_folder import ModelFolder, check_world
+from pipeline.open_inspector import InspectionSettings, open_inspector
+from pipeline.photographs import inspect_photographs
+from pipeline.presets import DETECTION, TRAINING
+from pipeline.training import Training, split_training, subset, views_at
+from pose_estimation import (
+    Gallery,
+    PoseCheck,
+    build_gallery,
+    calibrate_pose_check,
+    reprojection_shift,
+    save_gallery,
+    select_matcher,
+)
+from scene import (
+    Camera,
+    Gaussians,
+    InputError,
+    atomic_write,
+    read_capture,
+    read_queries,
+    read_train_images,
+)
+
+_POINTS = 1000  # of the object, whose place in the image tells two poses apart
+_SUSPICIOUS = 1.0  # pixels between input and estimated poses
+_CHECKPOINT_EVERY = 1000  # iterations of a fold's training
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """Every knob of a calibration."""
+
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
+    """Model folder that train.py wrote."""
+    folds: int | None = None
+    """5-fold calibration (--folds 5): five extra models give every view a held-out score. From 99
+    views on, the 1 % threshold is then an empirical quantile, not an extrapolation. Default: as
+    the model was trained; 0 trains no further models."""
+    good: Path | None = None
+    """Folder with photographs of good parts at unknown poses, taken at the station: their poses
+    are found and their scores are added to those of the held-out views."""
+    source: Annotated[Path | None, tyro.conf.arg(aliases=["-s"])] = None
+    """Folder of the object, if it has moved since the training."""
+    features: Annotated[str | None, tyro.conf.arg(metavar="|".join(feature_names()))] = None
+    """What is compared, instead of the preset's; its scores are kept beside the others."""
+    weights: Path | None = None
+    """Folder with weight files, for machines without a network."""
+    backend: Annotated[str, tyro.conf.arg(help=backend_help())] = "auto"
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+    iteration: tyro.conf.Suppress[int] = 0  # of the model; this and the next from its config.json
+    preset_features: tyro.conf.Suppress[str] = ""
+
+
+def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
+    """Calibrates a model folder. With `if_needed`, nothing is done where all fits already.
+
+    Raises InputError for anything that the user can fix.
+    """
+    folder = ModelFolder(config.model)
+    stored = folder.load_config()
+    config = _resolved(config, stored["settings"])
+    with folder.lock():
+        calibration = _what_fits(config, folder) if if_needed else None
+        if calibration is not None:
+            print(f"{folder.root} is calibrated: nothing to do")
+            return calibration
+        everything = _read(config, folder, stored)
+        names = set(stored["held_out"])
+        training, held_out = (
+            subset(everything, tuple(v for v in everything.views if (v.name in names) == held))
+            for held in (False, True)
+        )
+        gaussians = folder.load_gaussians(config.iteration)
+        calibration = _calibrate(config, folder, training, held_out, gaussians)
+        if config.folds:
+            calibration = _with_folds(config, folder, everything, calibration)
+        if config.good is not None:
+            calibration = _with_photographs(config, folder, calibration)
+    return calibration
+
+
+def _resolved(config: CalibrateConfig, settings: dict[str, Any]) -> CalibrateConfig:
+    """The configuration with what the model was trained with in every field left None."""
+    preset = DETECTION[settings["preset"]]
+    folds = settings.get("folds", 0) if config.folds is None else config.folds
+    return replace(
+        config, folds=folds, features=config.features or preset.features,
+        preset_features=preset.features,
+        source=config.source or Path(settings["source"]), iteration=settings["iterations"],
+        threads=settle_threads(config.threads, config.backend, config.features or preset.features),
+    )  # fmt: skip
+
+
+def _what_fits(config: CalibrateConfig, folder: ModelFolder) -> Calibration | None:
+    """The calibration that is there, if it is whole, of these files, and of as many models."""
+    if not folder.calibration_path.is_file():
+        return None
+    try:
+        calibration = folder.load_calibration(config.iteration)
+    except InputError as error:
+        print(f"the calibration is renewed: {error}")
+        return None
+    models = max((scores.models for scores in calibration.scores.values()), default=1)
+    return calibration if config.folds in (0, models) else None
+
+
+def check_folds(count: int, views: int) -> None:
+    """Raises InputError when so many views cannot be split into `count` folds."""
+    if count != 0 and not 2 <= count <= views // MINIMAL_COUNT:
+        raise InputError(
+            f"--folds {count}: {views} views can be split into 2 to {views // MINIMAL_COUNT} folds "
+            f"of at least {MINIMAL_COUNT} views; 0 trains no further models"
+        )
+
+
+def _read(config: CalibrateConfig, folder: ModelFolder, stored: dict[str, Any]) -> Training:
+    """All views of the finished model in the order of the capture, at the poses of its training."""
+    settings = stored["settings"]
+    device, _ = choose_device(config.device, config.backend)
+    assert config.source is not None
+    capture = read_capture(config.source, settings["resolution"])
+    check_world(folder, capture)
+    names = {*stored["views"], *stored["held_out"]}
+    views = tuple(view for view in capture.views if view.name in names)
+    if len(views) < len(names):
+        missing = sorted(names - {view.name for view in views})
+        raise InputError(
+            f"'{capture.root}' lacks {len(missing)} of the {len(names)} views that "
+            f"'{folder.root}' was trained with (the first is {missing[0]}): name the folder of "
+            "these images with --source"
+        )
+    if folder.train_poses_path.is_file():
+        views = views_at(views, folder.train_poses_path)
+    recipe = {name: settings[name] for name in ("iterations", "sh_degree", "max_gaussians")}
+    preset = replace(TRAINING[settings["preset"]], **recipe)
+    images, threads = read_train_images(capture, views), config.threads or 1
+    return Training(
+        capture, views, images, preset, settings["seed"], device, config.backend, threads
+    )
+
+
+def _calibrate(
+    config: CalibrateConfig,
+    folder: ModelFolder,
+    training: Training,
+    held_out: Training,
+    gaussians: Gaussians,
+) -> Calibration:
+    """Gallery, pose check, normal model and scores of one model, written to its folder."""
+    model = training.renderer(gaussians.map(lambda t: t.to(training.device).contiguous()))
+    train = PosedImages(
+        [view.camera for view in training.views], training.images.floats(training.device)
+    )
+    gallery = build_gallery(model, train.cameras, train.images, training.images.silhouettes)
+    save_gallery(gallery, folder.gallery_path)
+    older = folder.root / "calibration.npz"  # of versions before 0.4
+    for path in (folder.normal_model_path, folder.calibration_views_path, older):
+        path.unlink(missing_ok=True)
+    calibration = Calibration()
+    if len(held_out.views) >= MINIMAL_COUNT:
+        memory = build_memory(model, *train)
+        check, cameras, trusted = _locate(model, gallery, held_out, memory)
+        enough = len(trusted) >= MINIMAL_COUNT
+        used = trusted if enough else list(range(len(cameras)))
+        shift = _pose_shift(model.gaussians, held_out, cameras, used)
+        _warn(len(trusted), len(cameras), shift)
+        calibration = Calibration(check, shift)
+        if enough:
+            colours = [held_out.images.colours[number] for number in trusted]
+            views = CalibrationViews(colours, [cameras[number] for number in trusted])
+            views.save(folder.calibration_views_path)
+            remembered = PosedImages(
+                [view.camera for view in held_out.views], held_out.images.floats(training.device)
+            )
+            images = train, views, remembered
+            calibration.scores.update(_scores(config, folder, model, memory, *images))
+    else:
+        _warn_of_few(len(held_out.views))
+    folder.save_calibration(calibration, config.iteration)
+    return calibration
+
+
+def _scores(
+    config: CalibrateConfig,
+    folder: ModelFolder,
+    model: ObjectRenderer,
+    memory: ResidualMemory,
+    train: PosedImages,
+    views: CalibrationViews,
+    remembered: PosedImages,
+) -> dict[str, ScoreDistribution]:
+    """Scores of the held-out views by the preset's scorer and by the one that is asked for.
+
+    Writes the normal model.
+    """
+    scores: dict[str, ScoreDistribution] = {}
+    if "residual" in (config.preset_features, config.features):
+        images = [image.to(model.gaussians.means).div(255) for image in views.images]
+        located = PosedImages(views.cameras, images)
+        known, held_out_scores = fit_normal_model(model, memory, train, located, remembered)
+        with atomic_write(folder.normal_model_path) as file:
+            np.savez_compressed(file, **known.arrays())  # type: ignore[arg-type]
+        scores["residual"] = fit_score_distribution(held_out_scores)
+    for name in {config.preset_features, config.features or ""} - {"residual", ""}:
+        try:
+            features, _ = make_features(name, config.weights, model.gaussians.means.device)
+        except InputError as error:
+            if name == config.features and name != config.preset_features:
+                raise
+            print(f"no scores by {name} yet, detect.py makes them when it has the weights: {error}")
+            continue
+        scorer = FeatureScorer(model, features)
+        scores[scorer.name] = fit_score_distribution(views.scores(scorer))
+    return scores
+
+
+def _locate(
+    model: ObjectRenderer, gallery: Gallery, held_out: Training, memory: ResidualMemory
+) -> tuple[PoseCheck | None, list[Camera], list[int]]:
+    """The pose check, the held-out cameras at poses found as a query's, and which are trusted.
+
+    Only the trusted can say what scores are normal: a query whose pose the check refuses gets no
+    verdict either, and at a wrong pose the score says nothing.
+    """
+    matcher = select_matcher("silhouette", gallery, model).matcher
+    cameras = [view.camera for view in held_out.views]
+    images = held_out.images.floats(held_out.device)
+    bar = tqdm(images, desc="calibration", unit="view", file=sys.stderr)
+    check, poses = calibrate_pose_check(
+        model, matcher, cameras, bar, None, lambda rotations: memory.expect(rotations).mean
+    )
+    found = [c.at(pose.world_to_camera) for c, pose in zip(cameras, poses, strict=True)]
+    trusted = [
+        number for number, pose in enumerate(poses) if check is not None and check.accepts(pose.fit)
+    ]
+    return check, found, trusted
+
+
+def _pose_shift(
+    gaussians: Gaussians, held_out: Training, cameras: list[Camera], used: list[int]
+) -> float:
+    """Median distance in the image of input from estimated poses, pixels."""
+    points = gaussians.means[:: max(1, len(gaussians) // _POINTS)].detach().cpu()
+    shifts = [
+        reprojection_shift(points, held_out.views[number].camera, cameras[number])
+        for number in used
+    ]
+    return float(np.median(shifts))
+
+
+def _warn_of_few(held_out: int) -> None:
+    print(
+        f"warning: {held_out} held-out views are too few for a threshold (at least "
+        f"{MINIMAL_COUNT}): detect.py will give scores but no verdicts; use more views, train with "
+        "--holdout-every and a smaller number, or calibrate.py --good FOLDER"
+    )
+
+
+def _warn(trusted: int, held_out: int, shift: float) -> None:
+    """Says what the held-out views tell of the poses of queries, where that is bad."""
+    if trusted < MINIMAL_COUNT:
+        print(
+            f"warning: of {held_out} held-out views, {trusted} were found again in the model, too "
+            "few for a threshold: detect.py will give scores but no verdicts; more views, more "
+            "--iterations, --refine-poses or a plain background behind the object help"
+        )
+    elif shift > _SUSPICIOUS:
+        print(
+            f"the input poses of the held-out views are {shift:.1f} pixels (median) from those "
+            "found in the model: if the input poses are inexact, train with --refine-poses"
+        )
+
+
+def _with_folds(
+    config: CalibrateConfig, folder: ModelFolder, everything: Training, calibration: Calibration
+) -> Calibration:
+    """The scores replaced by those of all views, each by a model that was trained without it.
+
+    Cross-conformal prediction (Vovk 2015). Folds that are finished are not trained again after a
+    kill; their folders go when the scores are written.
+    """
+    from train import optimise  # which imports this file
+
+    check_folds(config.folds or 0, len(everything.views))
+    scores: dict[str, list[float]] = {}
+    for number in range(config.folds or 0):
+        print(f"fold {number + 1} of {config.folds}")
+        fold = folder.fold(number)
+        found = _what_fits(replace(config, folds=0), fold)
+        if found is None:
+            training, held_out = split_training(everything, config.folds or 0, number)
+            path = fold.point_cloud_path(config.iteration)
+            if not path.is_file():
+                training = replace(training, checkpoint_every=_CHECKPOINT_EVERY)
+                gaussians, _ = optimise(training, fold)
+                fold.save_gaussians(gaussians, config.iteration)
+            gaussians = fold.load_gaussians(config.iteration)
+            found = _calibrate(config, fold, training, held_out, gaussians)
+        for name, fitted in found.scores.items():
+            scores.setdefault(name, []).extend(fitted.scores)
+    count = min(map(len, scores.values()), default=0)
+    if count < MINIMAL_COUNT:
+        raise InputError(
+            f"--folds: only {count} views were found again in the models without them: "
+            "more --iterations, --refine-poses or a plain background help"
+        )
+    pooled = {n: fit_score_distribution(s, models=config.folds or 1) for n, s in scores.items()}
+    calibration = replace(calibration, scores=calibration.scores | pooled)
+    folder.save_calibration(calibration, config.iteration)
+    shutil.rmtree(folder.root / "folds")
+    origin = next(iter(pooled.values())).origin
+    print(f"the threshold of {folder.root} now stands on {origin}")
+    return calibration
+
+
+def _with_photographs(
+    config: CalibrateConfig, folder: ModelFolder, calibration: Calibration
+) -> Calibration:
+    """The scores of photographs of good parts added to those of the held-out views.
+
+    A photograph whose pose is not found, or that scores unlike the others, is named and left out.
+    """
+    assert config.good is not None
+    assert config.features is not None
+    device, _ = choose_device(config.device, config.backend)
+    settings = InspectionSettings(
+        replace(DETECTION["default"], features=config.features), device, config.backend,
+        config.threads or 1, config.weights,
+    )  # fmt: skip
+    inspector = open_inspector(folder, settings)
+    found = inspect_photographs(
+        inspector, [query.image_path for query in read_queries(config.good)]
+    )
+    for path, reason in found.left_out:
+        print(f"left out: {path}: {reason}")
+    name, before = inspector.scorer.name, inspector.scores
+    held_out, models = ((), 1) if before is None else (before.scores, before.models)
+    if len(held_out) + len(found.used) < MINIMAL_COUNT:
+        raise InputError(
+            f"--good: {len(found.used)} of {len(found.used) + len(found.left_out)} photographs in "
+            f"'{config.good}' can be used, too few for a threshold (at least {MINIMAL_COUNT}): add "
+            "photographs"
+        )
+    scores = fit_score_distribution(held_out, found.scores, models)
+    path = folder.calibration_views_path
+    kept = CalibrationViews.load(path) if path.is_file() else CalibrationViews([], [])
+    found.join(kept, inspector).save(path)
+    calibration = replace(calibration, scores=calibration.scores | {name: scores})
+    folder.save_calibration(calibration, config.iteration)
+    _say_moved(before, scores)
+    return calibration
+
+
+def _say_moved(before: ScoreDistribution | None, after: ScoreDistribution) -> None:
+    new = after.threshold()
+    old = "none" if before is None else f"{before.threshold().value:.4g}"
+    print(f"threshold for 1 % false alarms: {old} -> {new.value:.4g}, from {after.origin}")
+
+
+def main() -> None:
+    """Command line."""
+    run(
+        lambda: calibrate(tyro.cli(CalibrateConfig, description=__doc__)),
+        "the same command calibrates anew",
+    )
+
+
+if __name__ == "__main__":
+    main()
