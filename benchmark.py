@@ -1,11 +1,11 @@
 """Makes the paper's tables: classes x seeds x shares of the views x Adam steps x presets.
 
+    pip install .[benchmarks]                       pandas, for the tables
     python benchmark.py -s MAD-Sim --seeds 5 --views 0.2 0.4 0.6 0.8 1.0 --steps 25 100 175 300
     python benchmark.py -s data/brick_dog --iterations 300 --dry-run
-    python benchmark.py -s MAD-Sim --classes Gorilla Cat --methods splatpose patchcore padim
+    python benchmark.py -s MAD-Sim --classes Gorilla Cat --methods splatpose anomalib-patchcore
     python benchmark.py --table 4 -s nerf_synthetic/lego data/brick_dog
     python benchmark.py -s MAD-Sim --engine ray --address 10.0.0.1:6379
-    python benchmark.py -s MAD-Sim --engine slurm --slurm partition=gpu --gpus 1
 
 Writes out/benchmark/<name>/tables/. What is finished is never run again: give the same command, or
 one with a larger grid, and it goes on (docs/benchmarks.md).
@@ -14,22 +14,17 @@ one with a larger grid, and it goes on (docs/benchmarks.md).
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from benchmarks.paper.folder import claim_folder, only_one
-from benchmarks.paper.jobs import PEERS, Axes, Job, Settings, find_sources, plan
-from benchmarks.paper.local import run_locally
-from benchmarks.paper.on_ray import run_on_ray
-from benchmarks.paper.on_slurm import run_on_slurm
-from benchmarks.paper.progress import Progress
-from benchmarks.paper.report import write_report
-from benchmarks.paper.work import Outcome, Worker
+from benchmarks.paper.plan import BASELINES, Axes, Job, Settings, find_sources, plan
+from benchmarks.paper.run import Benchmark, Engine, run_benchmark
 from pipeline.command_line import run
+from pose_estimation import matcher_names
 from scene import InputError
 
 
@@ -50,7 +45,7 @@ class BenchmarkConfig:
     preset: tuple[Literal["default", "paper"], ...] = ("default",)
     """Presets of our method."""
     methods: tuple[str, ...] = ("splatpose",)
-    """splatpose, padim, patchcore, mahalanobis, anomalib-patchcore and others of anomalib."""
+    """splatpose, and baselines: anomalib-patchcore, anomalib-padim and others of anomalib."""
     table: tuple[Literal[1, 2, 3, 4, 5], ...] = ()
     """Measure only what these tables need; default: all of them."""
     name: str | None = None
@@ -65,15 +60,15 @@ class BenchmarkConfig:
     max_gaussians: int | None = None
     """Cap on the number of Gaussians, instead of the presets'."""
     holdout_every: int | None = None
-    """Every n-th train view is kept out, instead of the presets'."""
+    """Every n-th train view is held out, instead of the presets'."""
     checkpoint_every: int = 500
     """Iterations between two checkpoints."""
     resolution: int = 400
     """Longer side of the images, pixels."""
-    matcher: Literal["auto", "loftr", "xfeat", "classical"] | None = None
+    matcher: Annotated[str | None, tyro.conf.arg(metavar="|".join(matcher_names()))] = None
     """Coarse pose, instead of the presets'."""
     features: Literal["auto", "efficientnet_b4", "classical", "rgb"] | None = None
-    """What is compared, instead of the presets'; the peers know efficientnet_b4 and classical."""
+    """What is compared, instead of the presets'."""
     weights: Path | None = None
     """Folder with weight files."""
     backend: str = "auto"
@@ -85,29 +80,22 @@ class BenchmarkConfig:
     keep_maps: bool = False
     """Keep the anomaly maps and overlays of every job (many gigabytes)."""
 
-    engine: Literal["local", "ray", "slurm"] = "local"
-    """Processes on this machine, Ray, or Slurm."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes on this machine, or Ray."""
     address: str | None = None
     """Address of a Ray cluster; default: one is started on this machine."""
-    slurm: tuple[str, ...] = ()
-    """Options of sbatch as name=value: partition=gpu time=480 (minutes)."""
     workers: int | None = None
-    """Jobs at a time; default: cores / threads (local), as the cluster likes (Slurm)."""
+    """Jobs at a time on this machine; default: cores / threads."""
     gpus: float = 0
-    """Ray, Slurm: GPUs that a job needs; with Ray, 0.5 puts two jobs on one."""
+    """Ray: GPUs that a job needs; 0.5 puts two jobs on one."""
     attempts: int = 3
     """How often a job is tried whose process dies."""
 
     def settings(self) -> Settings:
         """What all jobs share."""
-        return Settings(
-            iterations=self.iterations, max_gaussians=self.max_gaussians,
-            holdout_every=self.holdout_every, checkpoint_every=self.checkpoint_every,
-            resolution=self.resolution, matcher=self.matcher, features=self.features,
-            weights=None if self.weights is None else str(self.weights.resolve()),
-            backend=self.backend, device=self.device, threads=self.threads,
-            keep_maps=self.keep_maps,
-        )  # fmt: skip
+        names = (field.name for field in fields(Settings) if field.name != "weights")
+        weights = None if self.weights is None else str(self.weights.resolve())
+        return Settings(weights=weights, **{name: getattr(self, name) for name in names})
 
     def axes(self) -> Axes:
         """The grid. Raises InputError for values out of range."""
@@ -128,55 +116,16 @@ class BenchmarkConfig:
         return (self.output / (self.name or self.source[0].resolve().name)).resolve()
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """What a run left."""
-
-    root: Path
-    jobs: list[Job]
-    outcomes: dict[str, Outcome]  # of the jobs that were not finished before, by id
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every job is finished."""
-        return all(job.is_finished(self.root) for job in self.jobs)
-
-
 def benchmark(config: BenchmarkConfig) -> Benchmark:
     """Runs what is missing of the grid and writes the tables. Raises InputError."""
-    settings, axes, root = config.settings(), config.axes(), config.root
-    jobs = plan(axes, settings)
+    settings, axes = config.settings(), config.axes()
     if config.dry_run:
-        _list(jobs, root)
-        return Benchmark(root, jobs, {})
-    claim_folder(root, settings)
-    missing = [job for job in jobs if not job.is_finished(root)]
-    print(f"{len(jobs)} jobs, {len(jobs) - len(missing)} finished before; folder: {root}")
-    progress = Progress(jobs, missing, root)
-    try:
-        for outcome in _outcomes(config, missing, Worker(settings, str(root)), progress):
-            progress.add(outcome)
-    finally:  # after Ctrl-C as well: the tables show what there is
-        if missing:
-            progress.close()
-        with only_one(root):
-            write_report(jobs, root, axes.steps)
-    return Benchmark(root, jobs, progress.ended)
-
-
-def _outcomes(
-    config: BenchmarkConfig, jobs: Sequence[Job], worker: Worker, progress: Progress
-) -> Iterator[Outcome]:
-    if not jobs:
-        return iter(())
-    if config.engine == "ray":
-        return run_on_ray(jobs, worker, config.address, config.gpus, config.attempts, progress.tick)
-    if config.engine == "slurm":
-        return run_on_slurm(
-            jobs, worker, config.slurm, config.gpus, config.workers, config.attempts, progress.tick
-        )
+        jobs = plan(axes, settings)
+        _list(jobs, config.root)
+        return Benchmark(config.root, jobs, {})
     workers = config.workers or max(1, _cores() // config.threads)
-    return run_locally(jobs, worker, workers, config.attempts, progress.tick)
+    engine = Engine(config.engine, workers, config.attempts, config.address, config.gpus)
+    return run_benchmark(axes, settings, config.root, engine)
 
 
 def _check(config: BenchmarkConfig) -> None:
@@ -192,28 +141,26 @@ def _check(config: BenchmarkConfig) -> None:
         raise InputError("--steps must be at least 1")
     if config.address is not None and config.engine != "ray":
         raise InputError("--address is the address of a Ray cluster: add --engine ray")
-    if config.slurm and config.engine != "slurm":
-        raise InputError("--slurm are options of sbatch: add --engine slurm")
 
 
 def _methods(config: BenchmarkConfig) -> tuple[str, ...]:
-    """Our method once per preset, and the peers asked for."""
+    """Our method once per preset, and the baselines asked for."""
     names: list[str] = []
     for method in _flat(config.methods):
         if method == "splatpose":
             names += [f"splatpose-{preset}" for preset in config.preset]
-        elif method in PEERS:
+        elif method in BASELINES:
             names.append(method)
         else:
             raise InputError(
-                f"unknown method '{method}': choose from splatpose, {', '.join(PEERS)}"
+                f"unknown method '{method}': choose from splatpose, {', '.join(BASELINES)}"
             )
     return tuple(dict.fromkeys(names))
 
 
-def _flat(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words that were given with spaces or with commas between them."""
-    return tuple(part for word in words for part in word.split(",") if part)
+def _flat(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that were given with spaces or with commas between them."""
+    return tuple(part for name in names for part in name.split(",") if part)
 
 
 def _cores() -> int:
