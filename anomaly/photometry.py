@@ -14,7 +14,7 @@ from .masked import masked_median, surely_none
 
 MINIMAL_GAIN = 0.1  # the median residual must fall by this share, or nothing is applied
 _GAINS = (0.25, 4.0)  # believed at most
-_BORDER = 0.01  # of the picture's shorter side, on each side: where the background is looked for
+_BORDER = 0.01  # of the image's shorter side, on each side: where the background is read
 _PLAIN = 0.02  # by less, colours of a plain background differ
 _MOSTLY = 0.75  # of the border must be plain: an object may reach over the rest
 _DARK = 0.1  # background below it tells no gain
@@ -84,7 +84,7 @@ def background_gains(
     """Gains [..., 3] that give a query's plain background its colour in the train views.
 
     Another exposure or white balance shows there without any pose being known. Ones where the
-    border of the picture is not plain, is right already, or is too dark to tell a gain.
+    border of the image is not plain, is right already, or is too dark to tell a gain.
     """
     border = _border(query)  # [..., 3, P]
     middle = border.median(dim=-1).values

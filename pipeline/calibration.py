@@ -22,6 +22,7 @@ class Calibration:
     pose_check: PoseCheck | None = None  # None: poses are not checked
     pose_shift: float | None = None  # pixels, median, between input and estimated poses
     scores: dict[str, ScoreDistribution] = field(default_factory=dict)  # by what is compared
+    unfit: str = ""  # why the model can be no measure, one sentence; then there are no scores
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -30,6 +31,7 @@ class Calibration:
             "pose_check": None if self.pose_check is None else self.pose_check.as_json(),
             "pose_shift": self.pose_shift,
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
+            "unfit": self.unfit,
         }
 
     @classmethod
@@ -40,6 +42,7 @@ class Calibration:
             None if check is None else PoseCheck.from_json(check),
             values["pose_shift"],
             {name: ScoreDistribution.from_dict(each) for name, each in scores.items()},
+            values.get("unfit", ""),
         )
 
 

@@ -98,7 +98,8 @@ def _scorer(
     scorer = FeatureScorer(model, features)
     found = calibration.scores.get(features.name) or calibrate_scorer(folder, scorer)
     if found is None:
-        return scorer, None, f"{note}: raw scores, no threshold (no held-out views were found)"
+        reason = calibration.unfit or "no held-out views were found"
+        return scorer, None, f"{note}: raw scores, no threshold ({reason})"
     return scorer, found, f"{note}, calibrated on {found.origin}"
 
 

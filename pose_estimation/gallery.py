@@ -35,6 +35,9 @@ class Gallery:
     template_views: Tensor  # [T] int64, the train view of each template; -1 for a rendered one
     thumbnails: Tensor  # [T, 4, RADII, ANGLES] float16
     background: Tensor | None = None  # [3] float32, where a single colour stands behind the object
+    landmark_points: Tensor | None = None  # [M, 3] float32, world; see landmarks.py
+    landmark_descriptors: Tensor | None = None  # [M, 128] uint8
+    landmark_views: Tensor | None = None  # [M] int64, the train view each is described from
 
     def __post_init__(self) -> None:
         if self.background is not None and not self.background.numel():

@@ -15,6 +15,7 @@ from scene.se3 import camera_centres
 
 from .gallery import Gallery
 from .hypotheses import angular_scale, ray_of
+from .landmarks import make_landmarks
 from .thumbnails import PLAIN_GREY, differs, outline, planes, polar_thumbnails, whole_frame
 from .viewpoints import fibonacci_sphere, look_at, object_extent
 
@@ -92,6 +93,7 @@ def _assemble(
 ) -> Gallery:
     centre, radius = object_extent(model.gaussians)
     encoded, ends = _encode(images)
+    landmarks = make_landmarks(model, cameras, images)
     return Gallery(
         centre=centre,
         radius=radius,
@@ -107,6 +109,9 @@ def _assemble(
         template_scales=torch.tensor([t.scale for t in templates], dtype=torch.float64),
         template_views=torch.tensor([t.view for t in templates]),
         thumbnails=torch.stack([t.thumbnail for t in templates]).half(),
+        landmark_points=landmarks.points,
+        landmark_descriptors=landmarks.descriptors,
+        landmark_views=landmarks.views,
     )
 
 

@@ -14,7 +14,8 @@ from scene.weights import LOFTR, XFEAT, WeightFile
 
 from ..gallery import Gallery
 from ..hypotheses import Matcher
-from . import loftr, silhouette, xfeat
+from . import landmarks, loftr, silhouette, xfeat
+from .combined import CombinedMatcher
 
 
 class Entry(NamedTuple):
@@ -28,11 +29,12 @@ class Entry(NamedTuple):
 
 MATCHERS = {
     "silhouette": Entry(silhouette.make),
+    "landmarks": Entry(landmarks.make),
     "xfeat": Entry(xfeat.make, XFEAT),
     "loftr": Entry(loftr.make, LOFTR),
 }
 _ALIASES = {"classical": "silhouette"}  # names of earlier versions, in old commands and files
-_PLAIN = "matching by silhouettes, which the plain background gives: no weights are needed"
+_PLAIN = "silhouettes from the plain background: no weights are needed"
 
 
 class Selection(NamedTuple):
@@ -50,7 +52,7 @@ def matcher_names() -> list[str]:
 def select_matcher(
     name: str, gallery: Gallery, model: ObjectRenderer, weights: str | Path | None = None
 ) -> Selection:
-    """Makes the named matcher; "auto" takes one that the gallery and the weights at hand allow.
+    """Makes the named matcher; "auto" takes what the gallery and the weights at hand allow.
 
     Raises InputError for an unknown name, and when the weights of a matcher asked for by name
     cannot be had.
@@ -65,14 +67,21 @@ def select_matcher(
 
 
 def _automatic(gallery: Gallery, model: ObjectRenderer, folder: Path | None) -> Selection:
-    """Silhouettes where a plain background gives them: no weights, and the most accurate there.
+    """Landmarks where the object has texture, and what is next best where they do not suffice.
 
-    Elsewhere XFeat, and silhouettes (of the whole frame) again when its weights cannot be had.
+    That is silhouettes where a plain background gives them, elsewhere XFeat, and silhouettes (of
+    the whole frame) again when its weights cannot be had.
     """
+    reason = _PLAIN
     if gallery.background is not None:
-        return Selection(MATCHERS["silhouette"].make(gallery, model, folder), _PLAIN)
+        other = MATCHERS["silhouette"].make(gallery, model, folder)
+    else:
+        try:
+            other, reason = MATCHERS["xfeat"].make(gallery, model, folder), ""
+        except InputError as error:
+            other = MATCHERS["silhouette"].make(gallery, model, folder)
+            reason = f"silhouettes of the whole frame, without XFeat: {error}"
     try:
-        return Selection(MATCHERS["xfeat"].make(gallery, model, folder), "")
+        return Selection(CombinedMatcher(landmarks.LandmarkMatcher(gallery), other), reason)
     except InputError as error:
-        plain = MATCHERS["silhouette"].make(gallery, model, folder)
-        return Selection(plain, f"silhouette, without XFeat: {error}")
+        return Selection(other, "; ".join(filter(None, (reason, f"no landmarks: {error}"))))

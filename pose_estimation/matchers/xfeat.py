@@ -16,11 +16,11 @@ from scene.weights import XFEAT, load_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, keep_distinct
+from ..keypoints import lift
 from .silhouette import SilhouetteMatcher
 
 _KEYPOINTS = 1024  # per image
 _SIMILARITY = 0.8  # cosine of two descriptors that may match
-_SOLID = 0.9  # opacity of the rendering under a keypoint that may be lifted
 _RANSAC_PIXELS = 6.0
 _MIN_INLIERS = 8
 _NEIGHBOURS = 10  # train views that are matched with a query
@@ -99,21 +99,9 @@ class XFeatMatcher:
         return keypoints.double() + 0.5, descriptors
 
     def _lift(self, model: ObjectRenderer, view: int) -> LiftedView:
-        camera, image = self._gallery.camera(view), self._gallery.image(view)
-        keypoints, descriptors = self._detect(image)
-        with torch.no_grad():
-            seen = model(camera, depth=True)
-        if seen.depth is None:
-            raise RuntimeError("the renderer gave no depth although it was asked for")
-        x, y = keypoints.long().unbind(1)
-        x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
-        solid = seen.alpha.cpu()[y, x] > _SOLID
-        z = seen.depth.cpu().double()[y, x][solid]
-        pixel = keypoints[solid]
-        ray_x, ray_y = (pixel[:, 0] - camera.cx) / camera.fx, (pixel[:, 1] - camera.cy) / camera.fy
-        local = torch.stack([ray_x * z, ray_y * z, z], dim=1)
-        to_world = inverse(camera.world_to_camera)
-        return LiftedView(local @ to_world[:3, :3].T + to_world[:3, 3], descriptors[solid])
+        keypoints, descriptors = self._detect(self._gallery.image(view))
+        points, solid = lift(model, self._gallery.camera(view), keypoints)
+        return LiftedView(points, descriptors[solid])
 
     def _solve(
         self, keypoints: Tensor, descriptors: Tensor, view: LiftedView, camera: Camera

@@ -1,0 +1,74 @@
+"""SIFT keypoints with RootSIFT descriptors (Lowe 2004, Arandjelovic and Zisserman 2012)."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer import ObjectRenderer
+from scene import Camera
+from scene.se3 import inverse
+
+_LARGEST = 480  # pixels: the longer side of the picture in which keypoints are looked for
+# Below .024 OpenCV rounds its first test to nothing and examines every flat pixel: 4 times slower.
+_CONTRAST = 0.025
+# Dark and faint texture counts too: contrast is levelled within 8 x 8 tiles (CLAHE), at most so
+# many times. On a thin dark object that gives twice the inliers and costs 2 ms.
+_LEVELLED, _TILES = 4.0, (8, 8)
+_LENGTH = 512.0  # of a descriptor; its values then fit into 8 bits
+_SOLID = 0.9  # opacity of the rendering under a keypoint that may be lifted
+
+
+class Keypoints(NamedTuple):
+    """The keypoints of one picture."""
+
+    pixels: Tensor  # [M, 2] float64, pixel centres at + 0.5
+    descriptors: Tensor  # [M, 128] uint8, of length 512 up to rounding
+
+
+def find_keypoints(image: Tensor, most: int) -> Keypoints:
+    """The `most` keypoints of highest contrast in a picture [3, H, W] in 0..1, best first.
+
+    OpenCV's threads give keypoints in any order: callers set them to one (`cv2.setNumThreads`).
+    """
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    scale = min(1.0, _LARGEST / max(height, width))
+    if scale < 1:
+        size = (round(width * scale), round(height * scale))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    grey = cv2.createCLAHE(_LEVELLED, _TILES).apply(grey)
+    detector = cv2.SIFT.create(nfeatures=most, contrastThreshold=_CONTRAST)
+    found, described = detector.detectAndCompute(grey, None)
+    if not found or described is None:
+        empty = torch.zeros(0, 128, dtype=torch.uint8)
+        return Keypoints(torch.zeros(0, 2, dtype=torch.float64), empty)
+    order = np.argsort([-keypoint.response for keypoint in found], kind="stable")
+    places, described = np.array([found[n].pt for n in order]) + 0.5, described[order]
+    places *= np.array([width, height]) / np.array([grey.shape[1], grey.shape[0]])
+    root = np.sqrt(described / np.maximum(described.sum(axis=1, keepdims=True), 1e-9))
+    stored = np.minimum(np.round(_LENGTH * root), 255).astype(np.uint8)
+    return Keypoints(torch.from_numpy(places), torch.from_numpy(stored))
+
+
+def lift(model: ObjectRenderer, camera: Camera, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Points on the object under pixels [M, 2]: world [S, 3] float64, and which were solid [M].
+
+    Where the rendering is nearly opaque its depth says how far away the point lies.
+    """
+    with torch.no_grad():
+        seen = model(camera, depth=True)
+    if seen.depth is None:
+        raise RuntimeError("the renderer gave no depth although it was asked for")
+    x, y = pixels.long().unbind(1)
+    x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
+    solid = seen.alpha.cpu()[y, x] > _SOLID
+    z = seen.depth.cpu().double()[y, x][solid]
+    pixel = pixels[solid]
+    ray_x, ray_y = (pixel[:, 0] - camera.cx) / camera.fx, (pixel[:, 1] - camera.cy) / camera.fy
+    local = torch.stack([ray_x * z, ray_y * z, z], dim=1)
+    to_world = inverse(camera.world_to_camera)
+    return local @ to_world[:3, :3].T + to_world[:3, 3], solid
