@@ -37,9 +37,11 @@ from scene import (
     InputError,
     Query,
     folder_lock,
+    label_summary,
     read_capture,
     read_mask,
     read_queries,
+    refuse_inside,
     true_poses,
 )
 
@@ -55,6 +57,8 @@ class DetectConfig:
     """Model folder that train.py wrote."""
     images: Path | None = None
     """An image or a folder of images; default: the test images of the training data set."""
+    good_label: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
+    """Folders of good images, beside those called good, ok, normal, pass, ..."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Folder to write to; default: <model>/detections/<date and time>."""
     preset: Literal["model", "default", "paper"] = "model"
@@ -103,7 +107,10 @@ def detect(config: DetectConfig) -> Detections:
     queries, capture = _queries(config, stored)
     notes = [why, *inspector.notes]
     print(f"{inspector.name}: {len(queries)} images; {'; '.join(notes)}")
+    if labels := label_summary(queries):
+        print(labels)
     root = _output_root(config)
+    refuse_inside(root, config.images or Path(stored["source"]), "-o")
     with folder_lock(root, "-o"):
         results = Results(root, inspector.threshold, _truth(capture), inspector.world)
         scale = display_scale(inspector, folder)
@@ -136,6 +143,8 @@ def _inspect_all(
                     if inspection.error is not None:
                         tqdm.write(f"error: {inspection.error}", file=sys.stderr)
                     results.add(query, inspection, mask)
+                    if note := results.entries[-1]["note"]:
+                        tqdm.write(f"warning: {query.name}: {note}", file=sys.stderr)
                 overlays = [
                     writers.submit(_write_overlay, results.root, query, *pair, scale, limit)
                     for query, pair in zip(batch, pairs, strict=True)
@@ -198,8 +207,8 @@ def _queries(
 ) -> tuple[tuple[Query, ...], Capture | None]:
     """The images asked for, or the test images of the data set. Raises InputError."""
     if config.images is not None:
-        return read_queries(config.images), None
-    capture = read_capture(stored["source"], stored["resolution"])
+        return read_queries(config.images, config.good_label), None
+    capture = read_capture(stored["source"], stored["resolution"], config.good_label)
     if not capture.queries:
         raise InputError(
             f"'{capture.root}' has no test images: name images with --images FILE_OR_FOLDER"

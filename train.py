@@ -62,6 +62,7 @@ from scene import (
     read_capture,
     read_json,
     read_train_images,
+    refuse_inside,
     scene_extent,
     starting_hull,
     starting_points,
@@ -174,6 +175,7 @@ def train(config: TrainConfig) -> Path:
     threads = settle_threads(config.threads, config.backend)
     folder = ModelFolder(config.folder)
     capture = read_capture(config.source, config.resolution)
+    refuse_inside(folder.root, capture.root, "-m")
     chosen = subset_views(capture.views, config.views_fraction, config.seed)
     config = config.with_holdout(len(chosen))
     check_folds(config.folds, len(chosen))

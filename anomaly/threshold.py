@@ -20,6 +20,9 @@ PRIOR_COUNT = 20  # the fitted shape is drawn towards an exponential tail as by 
 _SMALLEST = 1e-12  # scores below it count as this, so that they have a logarithm
 
 
+_LARGEST_LOGARITHM = 100.0  # of a score, and of the shape of its tail, that a file may state
+
+
 @dataclass(frozen=True)
 class Threshold:
     """From which score on an image is called anomalous (score > value)."""
@@ -123,6 +126,10 @@ class ScoreDistribution:
             numbers = (*scores, start, scale, shape, share)
             if not all(map(math.isfinite, numbers)) or not scores or scale <= 0:
                 raise ValueError("a value that is not finite")
+            if list(scores) != sorted(scores) or scores[0] < 0 or not 0 < share <= 1:
+                raise ValueError("scores that are not in order, or a share that is none")
+            if max(abs(start), scale, abs(shape)) > _LARGEST_LOGARITHM:
+                raise ValueError("a tail that no scores have")
             counts = int(values.get("models", 1)), int(values.get("photographs", 0))
             return cls(scores, start, scale, shape, share, *counts)
         except (KeyError, TypeError, ValueError) as error:

@@ -92,4 +92,6 @@ class CalibrationViews:
                 )
             ]
             images = list(torch.from_numpy(archive["images"]))
+            if len(images) != len(cameras):
+                raise ValueError(f"{len(images)} images for {len(cameras)} cameras")
             return cls(images, cameras, int(archive["photographs"]))

@@ -72,6 +72,7 @@ class Inspector:
     scores: ScoreDistribution | None = None  # of good images; None: no threshold can be given
     false_alarm_rate: float = 0.01
     notes: tuple[str, ...] = ()  # one line each: which parts run, and why
+    white: float | None = None  # `Capture.white` of the capture that was trained on
 
     @property
     def threshold(self) -> Threshold | None:
@@ -111,7 +112,7 @@ class Inspector:
                 f"{camera.width} x {camera.height}: crop the image to that aspect"
             )
         red, green, blue = background.tolist()
-        image = read_image(path, (camera.width, camera.height), (red, green, blue))
+        image = read_image(path, (camera.width, camera.height), (red, green, blue), self.white)
         gains = background_gains(image, background)
         return (image * gains[:, None, None]).clamp(0.0, 1.0)
 

@@ -25,6 +25,7 @@ from scene import (
     View,
     World,
     atomic_write,
+    check_numbers,
     damage_named,
     folder_lock,
     load_ply,
@@ -36,6 +37,10 @@ from scene import (
 from .calibration import VERSION, Calibration
 from .presets import DETECTION
 
+_CAMERA_LIMITS = {
+    "fx": (1e-3, 1e11), "fy": (1e-3, 1e11), "cx": (-1e9, 1e9), "cy": (-1e9, 1e9),
+    "width": (1, 1e6), "height": (1, 1e6),
+}  # fmt: skip
 FORMAT = 1  # raised when an older detect.py could no longer read the folder
 CODE = Path(__file__).resolve().parent.parent
 
@@ -151,8 +156,9 @@ class ModelFolder:
             if not self.settings_path.is_file():
                 hint = "name the folder that train.py wrote (-m)"
             raise InputError(f"model folder '{self.root}' is unfinished (no config.json): {hint}")
-        config = read_json(self.config_path)
-        with damage_named(self.config_path, "train the model again with --overwrite"):
+        again = "train the model again with --overwrite"
+        config = read_json(self.config_path, again)
+        with damage_named(self.config_path, again):
             if config["format"] != FORMAT:
                 raise InputError(
                     f"model folder '{self.root}' has format {config['format']}, this version reads "
@@ -180,10 +186,7 @@ class ModelFolder:
         renew = f"run python calibrate.py --model {self.root}"
         if not self.calibration_path.is_file():
             raise InputError(f"model folder '{self.root}' is not calibrated: {renew}")
-        try:
-            stored = read_json(self.calibration_path)
-        except InputError as error:
-            raise InputError(f"'{self.calibration_path}' is damaged: {renew}") from error
+        stored = read_json(self.calibration_path, renew)
         with damage_named(self.calibration_path, renew):
             if stored["version"] != VERSION:
                 raise InputError(
@@ -229,12 +232,15 @@ def _check_config(config: dict[str, Any]) -> None:
     if not isinstance(config["name"] + settings["source"], str):
         raise TypeError("name and source are no text")
     background = config["background"]
-    if background is not None and len([float(channel) for channel in background]) != 3:
-        raise ValueError("background has not three channels")
-    camera = camera_from_json(config["camera"])
-    numbers = (camera.fx, camera.fy, camera.width, camera.height, settings["iterations"])
-    if min(float(number) for number in (*numbers, settings["resolution"])) <= 0:
-        raise ValueError("an image size, focal length or number of iterations is not positive")
+    if background is not None:
+        red, green, blue = background
+        channels = {"red": red, "green": green, "blue": blue}
+        check_numbers(channels, dict.fromkeys(channels, (0, 1)))
+    check_numbers(config["camera"], _CAMERA_LIMITS)
+    check_numbers(settings, {"iterations": (1, 1e9), "resolution": (1, 1e6)})
+    if config.get("white") is not None:
+        check_numbers(config, {"white": (1e-6, 1e6)})
+    World.from_json(config.get("world"))
 
 
 def _iteration_of(line: str) -> float:
@@ -253,7 +259,9 @@ def camera_to_json(camera: Camera) -> dict[str, Any]:
 
 def camera_from_json(values: dict[str, Any]) -> Camera:
     """The camera of `camera_to_json`, at the origin."""
-    return Camera(torch.eye(4, dtype=torch.float64), **values)
+    fx, fy, cx, cy = (float(values[name]) for name in ("fx", "fy", "cx", "cy"))
+    width, height = int(values["width"]), int(values["height"])
+    return Camera(torch.eye(4, dtype=torch.float64), fx, fy, cx, cy, width, height)
 
 
 def save_cameras(views: Sequence[View], path: Path) -> None:
@@ -292,6 +300,7 @@ def write_config(
         "camera": lens_of_queries(views),
         "background": capture.background,
         "world": asdict(capture.world),
+        "white": capture.white,
         "views": [view.name for view in views],
         "held_out": [view.name for view in held_out],
         **figures,

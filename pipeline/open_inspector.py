@@ -70,6 +70,7 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
         scores=scores,
         false_alarm_rate=settings.false_alarm_rate,
         notes=tuple(note for note in notes if note),
+        white=config.get("white"),
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from anomaly import PixelStatistics, Threshold, evaluate
 from anomaly.metrics import UNNAMED
 from pose_estimation import rotation_error, translation_error
-from scene import Query, World, atomic_write, write_json
+from scene import Query, World, atomic_write, mask_doubt, write_json
 
 from .inspector import Inspection
 
@@ -25,9 +25,12 @@ _FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts as found
 _ENTRY = (
     "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
     "regions", "seconds", "rotation_error_deg", "translation_error", "error",
+    "note",
 )  # fmt: skip
-_COLUMNS = ("path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok",
-            "pose_loss", "rotation_error_deg", "translation_error", "map", "error")  # fmt: skip
+_COLUMNS = (
+    "path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok", "pose_loss",
+    "rotation_error_deg", "translation_error", "map", "error", "note",
+)  # fmt: skip
 
 
 class Results:
@@ -85,9 +88,11 @@ class Results:
             pose = found.world_to_camera
             entry["rotation_error_deg"] = math.degrees(float(rotation_error(pose, truth)))
             entry["translation_error"] = float(translation_error(pose, truth))
+        if mask is not None:
+            entry["note"] = mask_doubt(mask, query.is_anomalous) or None
         if query.is_anomalous is False:
             self._pixels.add(values, None)
-        elif query.is_anomalous and mask is not None:
+        elif query.is_anomalous and mask is not None and mask.any():
             self._pixels.add(values, mask, query.label or UNNAMED)
 
     def failures(self) -> list[str]:
@@ -178,6 +183,14 @@ def _table(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         seconds = entry["seconds"] or {}
         writer.writerow(
-            [*(entry[name] for name in _COLUMNS), *(seconds.get(stage) for stage in STAGES)]
+            [*(_plain(entry[name]) for name in _COLUMNS), *(seconds.get(stage) for stage in STAGES)]
         )
     return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula, and that does not end its line."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text

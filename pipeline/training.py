@@ -17,6 +17,7 @@ from scene import (
     TrainImages,
     View,
     atomic_write,
+    checked_pose,
     damage_named,
     read_json,
     split_holdout,
@@ -50,12 +51,14 @@ class Training:
 
 
 def views_at(views: tuple[View, ...], path: Path) -> tuple[View, ...]:
-    """The views at the poses that train_poses.json keeps."""
-    stored = read_json(path)
-    return tuple(
-        replace(v, camera=v.camera.at(torch.tensor(stored[v.name], dtype=torch.float64)))
-        for v in views
-    )
+    """The views at the poses that train_poses.json keeps. Raises InputError if it is damaged."""
+    remedy = "train the model again with --overwrite"
+    stored = read_json(path, remedy)
+    with damage_named(path, remedy):
+        poses = {
+            view.name: checked_pose(stored[view.name], f"{path}, {view.name}") for view in views
+        }
+    return tuple(replace(view, camera=view.camera.at(poses[view.name])) for view in views)
 
 
 def split_training(
@@ -140,6 +143,8 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     with damage_named(path, "delete it to start the run anew"):
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
+        if not all(array.isfinite().all() for array in arrays.values()):
+            raise ValueError("it holds NaN or infinity")
         clouds = {
             prefix: Gaussians(**_group(arrays, prefix, device))
             for prefix in ("parameter", "first", "second")

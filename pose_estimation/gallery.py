@@ -1,6 +1,5 @@
 """The gallery: what the coarse stage needs to know about the object, made once after training."""
 
-import zipfile
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scene import Camera, InputError, atomic_write
+from scene import Camera, InputError, atomic_write, damage_named
 
 _VERSION = 1
 _FORMER_NAMES = {"images": "pictures", "image_ends": "picture_ends"}  # in older files
@@ -73,21 +72,20 @@ def load_gallery(path: str | Path) -> Gallery:
 
     Raises InputError when the file is missing, damaged, or from another version.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            version = int(archive["version"])
-            if version == _VERSION:
-                arrays = {}
-                for field in fields(Gallery):
-                    former = _FORMER_NAMES.get(field.name, field.name)
-                    name = former if former in archive else field.name
-                    if name in archive or field.default is MISSING:
-                        arrays[field.name] = torch.from_numpy(archive[name])
-                return Gallery(**arrays)
-    except FileNotFoundError:
-        raise InputError(f"there is no gallery {path}: run calibrate.py") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"the gallery {path} is damaged ({error}): run calibrate.py") from error
+    with damage_named(path, "run calibrate.py"), np.load(path, allow_pickle=False) as archive:
+        version = int(archive["version"])
+        if version == _VERSION:
+            arrays = {}
+            for field in fields(Gallery):
+                former = _FORMER_NAMES.get(field.name, field.name)
+                name = former if former in archive else field.name
+                if name in archive or field.default is MISSING:
+                    arrays[field.name] = torch.from_numpy(archive[name])
+            gallery = Gallery(**arrays)
+            for tensor in (gallery.world_to_camera, gallery.lenses, gallery.template_poses):
+                if not tensor.isfinite().all():
+                    raise ValueError("a camera that is not finite")
+            return gallery
     raise InputError(
         f"the gallery {path} has version {version}, this program needs {_VERSION}: run calibrate.py"
     )

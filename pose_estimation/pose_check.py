@@ -53,6 +53,8 @@ class PoseCheck:
         """The opposite of `as_json`. Raises InputError when entries are missing or not numbers."""
         try:
             limits = {name: float(values["limits"][name]) for name in DOUBTFUL.limits}
+            if not all(0 <= limit < float("inf") for limit in limits.values()):
+                raise ValueError("a limit is negative or not finite")
             return PoseCheck(limits, int(values["n_good"]), int(values["n_bad"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(

@@ -4,7 +4,15 @@ from .camera import Camera
 from .capture import Capture, Query, View, split_holdout, subset_views
 from .densify import CappedDensify, DensifyPolicy, DensifyStatistics, PaperDensify, carry, prune
 from .errors import InputError
-from .files import atomic_write, damage_named, folder_lock, read_json, write_json
+from .files import (
+    atomic_write,
+    check_numbers,
+    damage_named,
+    folder_lock,
+    read_json,
+    refuse_inside,
+    write_json,
+)
 from .gaussians import Gaussians
 from .hull import VisualHull, outside_hull
 from .images import (
@@ -16,8 +24,10 @@ from .images import (
     silhouette,
 )
 from .initialise import initial_gaussians, scene_extent, starting_hull, starting_points
+from .masks import mask_doubt
 from .ply import load_ply, save_ply
-from .readers import read_capture, read_queries, true_poses
+from .readers import label_summary, read_capture, read_queries, true_poses
+from .readers.matrices import checked_pose
 from .world import World
 
 __all__ = [
@@ -36,11 +46,15 @@ __all__ = [
     "World",
     "atomic_write",
     "carry",
+    "check_numbers",
+    "checked_pose",
     "damage_named",
     "folder_lock",
     "image_size",
     "initial_gaussians",
+    "label_summary",
     "load_ply",
+    "mask_doubt",
     "outside_hull",
     "prune",
     "read_capture",
@@ -49,6 +63,7 @@ __all__ = [
     "read_mask",
     "read_queries",
     "read_train_images",
+    "refuse_inside",
     "save_ply",
     "scene_extent",
     "silhouette",

@@ -53,6 +53,7 @@ class Capture:
     background: Colour | None  # None: no single colour stands behind the object
     points: PointCloud | None = None  # from structure from motion, where there was one
     world: World = field(default_factory=World)  # of all cameras and points here
+    white: float | None = None  # what means 1 in files of more than 8 bits, if not their highest
 
 
 def subset_views(views: Sequence[View], fraction: float, seed: int) -> tuple[View, ...]:

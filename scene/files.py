@@ -2,10 +2,13 @@
 
 import errno
 import json
+import lzma
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,9 +21,12 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What a network or FUSE file system answers to a request that it has no notion of.
 _NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 _DAMAGE = (
-    OSError, EOFError, ValueError, TypeError, AttributeError, IndexError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, ValueError, TypeError, AttributeError, IndexError, ArithmeticError,
+    RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    tokenize.TokenError,
 )  # fmt: skip
+_LARGEST_JSON = 2**28  # bytes; a transforms.json of 10,000 views has 10 million
+_DIGITS = 18  # of a whole number that is one; longer ones become floating-point
 
 
 @contextmanager
@@ -72,6 +78,43 @@ def damage_named(path: str | Path, remedy: str) -> Iterator[None]:
         raise InputError(f"{path} is damaged ({error} is missing): {remedy}.") from error
     except _DAMAGE as error:
         raise InputError(f"{path} is damaged ({error}): {remedy}.") from error
+
+
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """The edge of the readers: what files and numbers can do wrong becomes one sentence.
+
+    Readers say themselves what they expect; this is for what nobody expects of a file.
+
+    Raises:
+        InputError: the system refuses, or a number or a name is beyond what can be computed with.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or source
+        raise InputError(
+            f"Cannot read {where} ({error.strerror or error}): fix the file or its permissions."
+        ) from error
+    except (ArithmeticError, ValueError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{source} cannot be read ({error or type(error).__name__}): a name or number in its "
+            "files is out of range; export it again."
+        ) from error
+
+
+def refuse_inside(output: Path, source: Path, option: str) -> None:
+    """Refuses to write into a folder that is read.
+
+    Raises:
+        InputError: `output` is the folder `source`, or lies in it.
+    """
+    output, source = output.expanduser().resolve(), source.expanduser().resolve()
+    if source.is_dir() and (output == source or source in output.parents):
+        raise InputError(
+            f"'{output}' lies in '{source}', which is read and never written into: choose another "
+            f"folder with {option}."
+        )
 
 
 @contextmanager
@@ -148,15 +191,17 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(text + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: str | Path, remedy: str = "fix or restore it") -> Any:
+    """Reads a JSON file. Whole numbers of more than 18 digits are given as floating-point.
 
     Raises:
-        InputError: the file is missing, unreadable or not JSON.
+        InputError: the file is missing, unreadable, not JSON, or nested too deep.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        if path.stat().st_size > _LARGEST_JSON:
+            raise InputError(f"{path} is larger than 256 MiB: {remedy}.")
+        return json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_whole_number)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}: check the path.") from None
     except OSError as error:
@@ -164,8 +209,30 @@ def read_json(path: str | Path) -> Any:
             f"Cannot read {path} ({error.strerror}): fix the file or its permissions."
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save it as JSON in UTF-8.") from error
+        raise InputError(f"{path} is not UTF-8 text, as JSON is: {remedy}.") from error
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} is not valid JSON (line {error.lineno}: {error.msg}): fix or restore it."
+            f"{path} is not valid JSON (line {error.lineno}: {error.msg}): {remedy}."
         ) from error
+    except RecursionError:
+        raise InputError(f"{path} is nested too deep: {remedy}.") from None
+
+
+def _whole_number(digits: str) -> int | float:
+    """Infinity where there are so many digits that no number holds them."""
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
+
+
+def check_numbers(values: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]) -> None:
+    """Holds numbers of a file against their ranges (both ends included).
+
+    Raises:
+        KeyError: one is missing.
+        ValueError: one is no finite number, or out of its range.
+    """
+    for name, (low, high) in limits.items():
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name} is {value!r}, not a number")
+        if not low <= value <= high:  # false for NaN
+            raise ValueError(f"{name} is {value:g}, not in {low:g} to {high:g}")

@@ -1,4 +1,4 @@
-"""Images from files, and where the object is in them: colours, silhouettes, masks, background."""
+"""Images from files, and where the object is in them: colours, silhouettes, masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,23 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .capture import Capture, Colour, View
-from .errors import InputError
+from .decode import check_aspect, colours_of, read_header, read_pixels
+from .masks import defect_share
 
 BLACK: Colour = (0.0, 0.0, 0.0)
 WHITE: Colour = (1.0, 1.0, 1.0)
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 _SAME_COLOUR = 8 / 255  # what differs less from the background is background
-_SAMPLE = 12  # images whose borders tell the background
-_PLAIN = 6 / 255  # from the median colour of the borders, in a plain background
-_MAJORITY = 0.6  # of the border pixels, that must be so near
-_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
-_DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises, depending on the decoder
-_UNSUPPORTED_MODES = ("I", "F")  # no stated range, so no honest conversion to 0..1
 
 
 @dataclass(frozen=True)
@@ -52,10 +45,9 @@ def read_train_images(capture: Capture, views: Sequence[View]) -> TrainImages:
     colours, silhouettes = [], []
     for view in views:
         size = (view.camera.width, view.camera.height)
-        channels = _load(view.image_path)
-        opaque = len(channels) == 3 or channels[3].min() == 1.0
-        alpha = None if opaque else _resample(channels[3:], size, view.image_path)[0]
-        image = torch.from_numpy(_resample(_composited(channels, behind), size, view.image_path))
+        channels = _load(view.image_path, size, capture.white)
+        alpha = _resample(channels[3:], size)[0] if len(channels) == 4 else None
+        image = torch.from_numpy(_resample(_composited(channels, behind), size))
         colours.append(image.mul_(255).round_().to(torch.uint8))
         if capture.background is None:
             continue
@@ -70,27 +62,36 @@ def read_image(
     path: str | Path,
     size: tuple[int, int] | None = None,  # (width, height), pixels; None keeps the file's size
     background: Colour = WHITE,
+    white: float | None = None,  # `Capture.white` of the capture that the image is compared with
 ) -> Tensor:
-    """Colours of an image file, [3, H, W] float32 in 0..1.
+    """Colours of an image file in sRGB, [3, H, W] float32 in 0..1.
 
-    Transparent images are composited on `background`; grey, palette and 16-bit grey images are
-    converted. Shrinking averages over pixel areas, so that nothing aliases.
+    Transparent images are composited on `background`; grey, palette and 16-bit images are
+    converted, and so are other colour profiles. Shrinking averages over pixel areas, so that
+    nothing aliases.
 
     Raises:
-        InputError: the file is missing, unreadable, truncated, of an unsupported kind, or of
-            another aspect ratio than `size`.
+        InputError: the file is missing, unreadable, truncated, too large, of an unsupported kind,
+            or of another aspect ratio than `size`.
     """
-    return torch.from_numpy(_resample(_composited(_load(Path(path)), background), size, Path(path)))
+    return torch.from_numpy(
+        _resample(_composited(_load(Path(path), size, white), background), size)
+    )
 
 
 def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
-    """A ground-truth mask, [H, W] bool: true where the file is brighter than half.
+    """A ground-truth mask, [H, W] bool: true where more than half of a pixel is defect.
+
+    What the values of a file mean: `scene.masks.defect_share`.
 
     Raises:
         InputError: as `read_image`.
     """
-    brightness = _load(Path(path))[:3].max(axis=0, keepdims=True)
-    return torch.from_numpy(_resample(brightness, size, Path(path))[0] > 0.5)
+    share = defect_share(Path(path))
+    if size is not None:
+        height, width = share.shape
+        check_aspect((width, height), size, Path(path))
+    return torch.from_numpy(_resample(share[None], size)[0] > 0.5)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -99,8 +100,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or not an image.
     """
-    with _opened(Path(path)) as image:
-        return image.size
+    return read_header(Path(path)).size
 
 
 def silhouette(
@@ -124,65 +124,9 @@ def silhouette(
     return differs & (share.reshape(differs.shape) > 2.5 / 9.0)
 
 
-def detect_background(paths: Sequence[Path]) -> Colour | None:
-    """The one colour behind the object, or None when there is no such colour.
-
-    Transparent images stand on white by definition. For opaque ones, the median colour of the
-    border pixels of twelve evenly chosen images counts as the background when at least 60 % of all
-    these pixels lie within 6/255 of it in every channel.
-
-    Raises:
-        InputError: as `read_image`.
-    """
-    chosen = sorted({round(i) for i in np.linspace(0, len(paths) - 1, min(_SAMPLE, len(paths)))})
-    borders = []
-    for path in (paths[i] for i in chosen):
-        channels = _load(path)
-        if len(channels) == 4 and channels[3].min() < 1.0:
-            return WHITE
-        rgb = channels[:3]
-        borders += [rgb[:, 0], rgb[:, -1], rgb[:, 1:-1, 0], rgb[:, 1:-1, -1]]
-    pixels = np.concatenate(borders, axis=1).T  # [P, 3]
-    plain = np.median(pixels, axis=0)
-    near = (np.abs(pixels - plain) <= _PLAIN).all(axis=1)
-    if near.mean() < _MAJORITY:
-        return None
-    red, green, blue = (float(c) for c in np.median(pixels[near], axis=0))
-    return red, green, blue
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise InputError(f"There is no image {path}: restore it or remove its entry.") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that can be read: replace the file.") from None
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
-        raise InputError(f"Cannot open the image {path} ({error}): replace the file.") from error
-
-
-def _load(path: Path) -> NDArray[np.float32]:
-    """Decodes the whole file: [3 or 4, H, W] in 0..1, with alpha when it can be transparent."""
-    with _opened(path) as image:
-        if image.mode in _UNSUPPORTED_MODES:
-            raise InputError(
-                f"{path} holds {image.mode!r} pixels (32 bits each): save it with 8 or 16 bits."
-            )
-        try:
-            image.load()
-            if image.mode in _SIXTEEN_BIT_MODES:
-                pixels, highest = np.repeat(np.asarray(image)[..., None], 3, axis=2), 65535
-            else:
-                mode = "RGBA" if image.has_transparency_data else "RGB"
-                pixels, highest = np.asarray(image.convert(mode)), 255
-        except _DAMAGED as error:
-            raise InputError(
-                f"The image {path} is truncated or damaged ({error}): replace the file."
-            ) from error
-    channels = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
-    channels /= highest
-    return channels
+def _load(path: Path, size: tuple[int, int] | None, white: float | None) -> NDArray[np.float32]:
+    """[3 or 4, H, W] in 0..1, with alpha where the image is transparent; not yet of `size`."""
+    return colours_of(read_pixels(path, size, must_fit=True), path, white)
 
 
 def _composited(channels: NDArray[np.float32], background: Colour) -> NDArray[np.float32]:
@@ -199,25 +143,13 @@ def _composited(channels: NDArray[np.float32], background: Colour) -> NDArray[np
 def _resample(
     channels: NDArray[np.float32],  # [C, H, W]
     size: tuple[int, int] | None,
-    path: Path,
 ) -> NDArray[np.float32]:
     height, width = channels.shape[1:]
     if size is None or size == (width, height):
         return channels
-    _check_aspect((width, height), size, path)
     import cv2  # 0.3 s to import, and most images need no resampling
 
     shrinks = size[0] <= width and size[1] <= height
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = [cv2.resize(channel, size, interpolation=method) for channel in channels]
     return np.stack(resized).astype(np.float32, copy=False)
-
-
-def _check_aspect(found: tuple[int, int], wanted: tuple[int, int], path: Path) -> None:
-    """One pixel of rounding is allowed, in the coarser of the two images."""
-    scale = wanted[0] / found[0]
-    if abs(found[1] * scale - wanted[1]) > max(1.0, scale):
-        raise InputError(
-            f"{path} is {found[0]} x {found[1]} pixels, which does not fit the camera's "
-            f"{wanted[0]} x {wanted[1]}: give an image of the same aspect ratio."
-        )

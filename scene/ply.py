@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from plyfile import PlyData, PlyElement, PlyParseError
+from plyfile import PlyData, PlyElement
 
 from .errors import InputError
 from .files import atomic_write
@@ -96,7 +96,7 @@ def _vertices(path: Path) -> NDArray[np.void]:
         raise InputError(f"There is no file {path}: check the path of the model.") from None
     except OSError as error:
         raise InputError(f"Cannot read {path} ({error.strerror}): fix its permissions.") from error
-    except (PlyParseError, UnicodeDecodeError, ValueError) as error:
+    except Exception as error:  # a header that lies makes the parser raise whatever it meets
         raise InputError(
             f"{path} is truncated or not a PLY file ({error}): restore it or train the model again."
         ) from error

@@ -18,7 +18,7 @@ class WeightFile:
     name: str
     address: str
     also: tuple[str, ...] = ()  # other names under which a folder may hold it
-    sha256: str = ""  # its first digits, where they are published: a download is held against them
+    sha256: str = ""  # or its first digits: a download is held against it
 
     def fit(self, model: torch.nn.Module, state: dict[str, Any], optional: str = "/") -> None:
         """Loads `state` into `model`; only keys that begin with `optional` may be absent.
@@ -41,12 +41,14 @@ LOFTR = WeightFile(
     "LoFTR",
     "loftr_indoor_ds_new.ckpt",
     "https://huggingface.co/kornia/loftr/resolve/main/loftr_indoor_ds_new.ckpt",
+    sha256="be9ff88b323ec27889114719f668ae41aff7034b56a4c4acbd46b8b180b87ed3",
 )
 XFEAT = WeightFile(
     "XFeat",
     "xfeat.pt",
     "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",
-    ("xfeat_kornia.pt",),  # the same, stored from kornia's module
+    also=("xfeat_kornia.pt",),  # the same, stored from kornia's module
+    sha256="0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
 )
 EFFICIENTNET = WeightFile(
     "EfficientNet-b4",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .camera import Camera
 from .errors import InputError
+from .files import check_numbers
 
 _ORDINARY = (1.0, 40.0)  # units from the cameras to the object: left as they are
 _WANTED = 4.0  # else about so many, as in Blender's captures
@@ -29,8 +30,18 @@ class World:
 
     @staticmethod
     def from_json(values: Mapping[str, Any] | None) -> "World":
-        """What a model folder keeps; models of older versions keep nothing."""
-        return World() if values is None else World(values["unit"], tuple(values["origin"]))
+        """What a model folder keeps; models of older versions keep nothing.
+
+        Raises KeyError, TypeError or ValueError when it is damaged.
+        """
+        if values is None:
+            return World()
+        x, y, z = values["origin"]
+        check_numbers(
+            {"unit": values["unit"], "x": x, "y": y, "z": z},
+            {"unit": (1e-30, 1e30), **dict.fromkeys("xyz", (-1e13, 1e13))},
+        )
+        return World(values["unit"], (x, y, z))
 
     def into_model(self, world_to_camera: Tensor) -> Tensor:
         """A pose [4, 4] of the files in the model's frame; unchanged where the two are the same."""

@@ -17,9 +17,11 @@ from scene import (
     Gaussians,
     InputError,
     atomic_write,
+    check_numbers,
     folder_lock,
     load_ply,
     read_json,
+    refuse_inside,
     save_ply,
     write_json,
 )
@@ -252,3 +254,36 @@ def test_ply_with_impossible_values(tmp_path: Path) -> None:
     save_ply(cloud(0, 0), tmp_path / "b.ply")
     with pytest.raises(InputError, match="holds no Gaussians"):
         load_ply(tmp_path / "b.ply")
+
+
+@pytest.mark.parametrize("inside", ["", "deep", "deep/er", "../other/../data/x"])
+def test_nothing_is_written_into_a_folder_that_is_read(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="never written into: choose another folder with -m"):
+        refuse_inside(tmp_path / "data" / inside, tmp_path / "data", "-m")
+
+
+def test_folders_beside_and_around_what_is_read_may_be_written(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("out", "data2", "."):
+        refuse_inside(tmp_path / name, tmp_path / "data", "-m")
+    (tmp_path / "photo.png").touch()
+    refuse_inside(tmp_path, tmp_path / "photo.png", "-o")
+
+
+@pytest.mark.parametrize("value", [True, "1", None, [1], float("nan"), float("inf"), -1, 11])
+def test_numbers_out_of_range_are_named(value: object) -> None:
+    check_numbers({"size": 10, "other": "text"}, {"size": (0, 10)})
+    with pytest.raises(ValueError, match="size is"):
+        check_numbers({"size": value}, {"size": (0, 10)})
+    with pytest.raises(KeyError, match="size"):
+        check_numbers({}, {"size": (0, 10)})
+
+
+def test_json_beyond_what_python_reads_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("[" * 50_000)
+    with pytest.raises(InputError, match=r"a\.json is nested too deep: run it again\."):
+        read_json(path, "run it again")
+    path.write_text('{"a": ' + "9" * 5000 + ', "b": 123456789012345678, "c": -1e999}')
+    assert read_json(path) == {"a": float("inf"), "b": 123456789012345678, "c": float("-inf")}

@@ -17,7 +17,8 @@ from scene import (
     read_train_images,
     silhouette,
 )
-from scene.images import detect_background, image_size
+from scene.images import image_size
+from scene.survey import survey_images
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
@@ -64,7 +65,7 @@ def test_sixteen_bits_and_transparent_palette(tmp_path: Path) -> None:
 
 def test_thirty_two_bits_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", np.ones((2, 2), np.float32))
-    with pytest.raises(InputError, match=r"a\.tif holds 'F' pixels .*: save it with 8 or 16 bits"):
+    with pytest.raises(InputError, match=r"a\.tif holds 32 bits a pixel .*: save it with 8 or 16"):
         read_image(path)
 
 
@@ -142,7 +143,7 @@ def test_background_of_opaque_images(tmp_path: Path, colour: tuple[int, int, int
         if i % 5 == 0:
             pixels[:, -10:] = 130  # the object leaves the frame in some views
         paths.append(save(tmp_path / f"{i}.png", pixels))
-    found = detect_background(paths)
+    found = survey_images(paths).background
     assert found == pytest.approx(tuple(c / 255 for c in colour))
 
 
@@ -152,18 +153,18 @@ def test_background_in_a_photograph_is_unknown(tmp_path: Path) -> None:
         save(tmp_path / f"{i}.png", noise.integers(0, 256, (20, 20, 3), dtype=np.uint8))
         for i in range(3)
     ]
-    assert detect_background(paths) is None
+    assert survey_images(paths).background is None
 
 
 def test_background_survives_jpeg(tmp_path: Path) -> None:
     image = captures.ball_image(captures.orbit(1)[0], 64)
     image.save(tmp_path / "a.jpg", quality=80)
-    assert detect_background([tmp_path / "a.jpg"]) == pytest.approx((1, 1, 1), abs=0.01)
+    assert survey_images([tmp_path / "a.jpg"]).background == pytest.approx((1, 1, 1), abs=0.01)
 
 
 def test_background_of_transparent_images_is_white(tmp_path: Path) -> None:
     captures.ball_image(captures.orbit(1)[0], alpha=True).save(tmp_path / "a.png")
-    assert detect_background([tmp_path / "a.png"]) == (1.0, 1.0, 1.0)
+    assert survey_images([tmp_path / "a.png"]).background == (1.0, 1.0, 1.0)
 
 
 def test_specks_of_noise_are_no_silhouette() -> None:
@@ -225,7 +226,10 @@ def test_train_images_have_no_silhouettes_where_no_plain_background_is(tmp_path:
 def test_train_images_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = read_capture(captures.write_blender(tmp_path / "lego"))
     opened: list[Path] = []
-    decode = images._load
-    monkeypatch.setattr(images, "_load", lambda path: opened.append(path) or decode(path))
+    decode = images.read_pixels
+    monkeypatch.setattr(
+        images, "read_pixels",
+        lambda path, *args, **more: opened.append(path) or decode(path, *args, **more),
+    )  # fmt: skip
     read_train_images(capture, capture.views)
     assert opened == [view.image_path for view in capture.views]

@@ -4,24 +4,28 @@ A format is one entry of `FORMATS`; commands, error texts and true poses follow 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from ..camera import Camera
-from ..capture import Capture, PointCloud, View
+from ..capture import Capture, PointCloud, Query, View
 from ..errors import InputError
-from ..images import detect_background
+from ..files import reading
+from ..survey import survey_images
 from ..world import World, world_for
 from . import blender, colmap, mad
 from .folders import check_unique_names, class_name, find_capture_folder, folders_in
-from .queries import capture_queries, read_queries
+from .labels import check_good_labels, label_summary
+from .queries import capture_queries, queries_in
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["FORMATS", "CaptureFormat", "read_capture", "read_queries", "true_poses"]
+__all__ = [
+    "FORMATS", "CaptureFormat", "label_summary", "read_capture", "read_queries", "true_poses",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,19 @@ class CaptureFormat:
     recognises: Callable[[Path], bool]
     read: Callable[[Path], tuple[tuple[View, ...], PointCloud | None]]  # at the files' size
     true_poses: Callable[[Path], dict[str, Tensor]]  # query name to world_to_camera [4, 4] float64
+    is_map: Callable[[Path], bool] = lambda path: False  # files in test/ that are no photographs
 
 
 # The first that recognises a folder reads it.
 FORMATS: dict[str, CaptureFormat] = {
     "mad": CaptureFormat("MAD", mad.MARKER, mad.recognises, mad.read, mad.true_poses),
     "blender": CaptureFormat(
-        "Blender", blender.MARKER, blender.recognises, blender.read, blender.true_poses
+        "Blender",
+        blender.MARKER,
+        blender.recognises,
+        blender.read,
+        blender.true_poses,
+        blender.is_map,
     ),
     "colmap": CaptureFormat(
         "COLMAP", colmap.MARKER, colmap.recognises, colmap.read, lambda root: {}
@@ -47,7 +57,11 @@ FORMATS: dict[str, CaptureFormat] = {
 }
 
 
-def read_capture(source: str | Path, resolution: int = 400) -> Capture:
+def read_capture(
+    source: str | Path,
+    resolution: int = 400,
+    good_labels: Collection[str] = (),  # folders of good images, beside those called good, ok, ...
+) -> Capture:
     """Reads a capture of any supported format (docs/formats.md).
 
     Args:
@@ -60,19 +74,38 @@ def read_capture(source: str | Path, resolution: int = 400) -> Capture:
     """
     if resolution < 1:
         raise ValueError(f"resolution must be positive, not {resolution}")
-    root = find_capture_folder(source)
-    name = _recognise(root)
-    views, points = FORMATS[name].read(root)
-    if not views:
-        raise InputError(f"{root} has no train views: add frames for its train images.")
-    check_unique_names((view.name for view in views), root)
-    views = tuple(replace(v, camera=_fitted(v.camera, resolution)) for v in views)
-    background = detect_background([view.image_path for view in views])
-    queries = capture_queries(root)
-    world = world_for([view.camera for view in views])
-    if world != World():
-        views, points = _moved(views, points, world)
-    return Capture(class_name(root), root, name, views, queries, background, points, world)
+    with reading(source):
+        root = find_capture_folder(source)
+        name = _recognise(root)
+        views, points = FORMATS[name].read(root)
+        if not views:
+            raise InputError(f"{root} has no train views: add frames for its train images.")
+        check_unique_names((view.name for view in views), root)
+        views = tuple(replace(v, camera=_fitted(v.camera, resolution)) for v in views)
+        survey = survey_images([view.image_path for view in views])
+        queries = capture_queries(root, good_labels, FORMATS[name].is_map)
+        check_good_labels(queries, good_labels)
+        world = world_for([view.camera for view in views])
+        if world != World():
+            views, points = _moved(views, points, world)
+        return Capture(
+            class_name(root), root, name, views, queries, survey.background, points, world,
+            survey.white,
+        )  # fmt: skip
+
+
+def read_queries(source: str | Path, good_labels: Collection[str] = ()) -> tuple[Query, ...]:
+    """Queries from an image file, a folder of images, a capture, or the `test` folder of one.
+
+    Raises:
+        InputError: see `scene.readers.queries.queries_in`.
+    """
+    path = Path(source).expanduser()
+    with reading(path):
+        root = path.parent if path.name.casefold() == "test" else path
+        name = _format_of(root)
+        is_map = FORMATS[name].is_map if name is not None else lambda path: False
+        return queries_in(path, good_labels, is_map, name is not None and root == path)
 
 
 def true_poses(capture: Capture) -> dict[str, Tensor]:
@@ -84,7 +117,8 @@ def true_poses(capture: Capture) -> dict[str, Tensor]:
     Raises:
         InputError: the file of test poses is damaged.
     """
-    poses = FORMATS[capture.format].true_poses(capture.root)
+    with reading(capture.root):
+        poses = FORMATS[capture.format].true_poses(capture.root)
     known = {query.name for query in capture.queries}
     return {n: capture.world.into_model(pose) for n, pose in poses.items() if n in known}
 

@@ -4,6 +4,7 @@
 are the queries, and their poses are read for scoring alone (`scene.true_poses`).
 """
 
+import re
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from ..capture import View
 from .transforms import query_poses, read_frames, views_of
 
 MARKER = "transforms_train.json"
+_MAP = re.compile(r"_(depth|normal|alpha|disp)(_|$)", re.IGNORECASE)  # r_0_depth_0001.png
 
 
 def recognises(root: Path) -> bool:
@@ -25,7 +27,12 @@ def read(root: Path) -> tuple[tuple[View, ...], None]:
     Raises:
         InputError: see `scene.readers.transforms`.
     """
-    return views_of(read_frames(root / MARKER), root), None
+    return views_of(read_frames(root / MARKER, for_training=True), root), None
+
+
+def is_map(path: Path) -> bool:
+    """Whether a file of the test folder is a depth, normal or alpha map, not a photograph."""
+    return _MAP.search(path.stem) is not None
 
 
 def true_poses(root: Path) -> dict[str, Tensor]:

@@ -4,18 +4,19 @@ The model may also lie in `sparse/` itself; among several, the one with most ima
 """
 
 import logging
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import torch
 
 from ..camera import Camera
 from ..capture import PointCloud, View
+from ..decode import read_header
 from ..errors import InputError
-from ..images import image_size
 from .colmap_files import ColmapCamera, ColmapImage, read_cameras, read_images, read_points
-from .folders import folders_in, images_in, natural_key
-from .matrices import compose
+from .folders import folders_in, list_images, natural_key
+from .lenses import Orientations, checked_camera, fits, refuse_turned
+from .matrices import FARTHEST, compose
 
 MARKER = "sparse/ with images.bin or images.txt"
 _UNDISTORT = (
@@ -55,9 +56,12 @@ def read(root: Path) -> tuple[tuple[View, ...], PointCloud | None]:
     cameras = read_cameras(model)
     folder = root / "images"
     registered = [i for i in models[model] if not i.name.startswith("test/")]
-    views = [_view(image, cameras, folder, model) for image in registered]
-    _log.info("registered %d of %d images (%s)", len(views), _count_images(folder), model)
-    points = read_points(model)
+    orientations = Orientations()
+    views = [_view(image, cameras, folder, model, orientations) for image in registered]
+    orientations.say()
+    found = len(list_images(folder).images) if folder.is_dir() else 0
+    _log.info("registered %d of %d images (%s)", len(views), found, model)
+    points = _usable(read_points(model), model)
     cloud = PointCloud(
         torch.from_numpy(points[:, :3]).float(), torch.from_numpy(points[:, 3:] / 255).float()
     )
@@ -65,13 +69,29 @@ def read(root: Path) -> tuple[tuple[View, ...], PointCloud | None]:
     return tuple(views), cloud if len(points) else None
 
 
-def _count_images(folder: Path) -> int:
-    if not folder.is_dir():
-        return 0
-    return len(images_in(folder)) + sum(len(images_in(f)) for f in folders_in(folder))
+def _usable(points: np.ndarray, model: Path) -> np.ndarray:
+    """The points [M, 6] without those that lie nowhere."""
+    is_near = (np.abs(points[:, :3]) <= FARTHEST).all(axis=1)  # false for NaN
+    is_colour = ((points[:, 3:] >= 0) & (points[:, 3:] <= 255)).all(axis=1)
+    kept = points[is_near & is_colour]
+    if len(kept) < len(points):
+        _log.warning(
+            "%d of %d points of %s have no place, one too far away, or no colour: left out",
+            len(points) - len(kept), len(points), model,
+        )  # fmt: skip
+    return kept
 
 
-def _view(image: ColmapImage, cameras: dict[int, ColmapCamera], folder: Path, model: Path) -> View:
+def _view(
+    image: ColmapImage, cameras: dict[int, ColmapCamera], folder: Path, model: Path,
+    orientations: Orientations,
+) -> View:  # fmt: skip
+    inside = PureWindowsPath(image.name)  # knows both kinds of slashes, and drives
+    if not image.name or inside.anchor or ".." in inside.parts or "\0" in image.name:
+        raise InputError(
+            f"{model} registers the image {image.name!r}, which lies outside of {folder}: give "
+            "names relative to that folder."
+        )
     path = folder / image.name
     if not path.is_file():
         raise InputError(
@@ -81,14 +101,16 @@ def _view(image: ColmapImage, cameras: dict[int, ColmapCamera], folder: Path, mo
         raise InputError(f"{model}: image {image.name} names camera {image.camera_id}, which is "
                          "not in its cameras file: export the model again.")  # fmt: skip
     camera = _camera(cameras[image.camera_id], image, folder, model)
-    size = image_size(path)
-    if abs(camera.height * size[0] / camera.width - size[1]) > 1:
+    header, stated = read_header(path), (camera.width, camera.height)
+    if not fits(header.size, stated):
+        refuse_turned(path, header, stated, f"{model}, image {image.name}")
         raise InputError(
-            f"{path} is {size[0]} x {size[1]} pixels but its COLMAP camera {camera.width} x "
-            f"{camera.height}: use the images from which the model was made."
+            f"{path} is {header.size[0]} x {header.size[1]} pixels but its COLMAP camera "
+            f"{camera.width} x {camera.height}: use the images from which the model was made."
         )
+    orientations.add(path, header, stated)
     name = (Path("images") / image.name).with_suffix("").as_posix()
-    return View(name, path, camera.resized(*size))
+    return View(name, path, camera.resized(*header.size))
 
 
 def _camera(lens: ColmapCamera, image: ColmapImage, folder: Path, model: Path) -> Camera:
@@ -104,12 +126,18 @@ def _camera(lens: ColmapCamera, image: ColmapImage, folder: Path, model: Path) -
     if len(lens.parameters) < count + 2 or not np.isfinite(numbers).all():
         raise InputError(f"{where}: its camera or pose has missing or non-finite values: export "
                          "the model again.")  # fmt: skip
+    farthest = max(abs(value) for value in image.translation)
+    if farthest > FARTHEST or max(abs(quaternion)) > FARTHEST:
+        raise InputError(
+            f"{where}: it lies {farthest:.3g} units from the origin, farther than the "
+            f"{FARTHEST:g} that can be computed with, or its rotation is no quaternion: correct it."
+        )
     if np.linalg.norm(quaternion) < 1e-6 or min(lens.parameters[:count]) <= 0:
         raise InputError(f"{where}: its rotation or focal length is zero: export the model again.")
     fx, fy = lens.parameters[0], lens.parameters[count - 1]
     cx, cy = lens.parameters[count : count + 2]
     pose = compose(_rotation(quaternion / np.linalg.norm(quaternion)), np.array(image.translation))
-    return Camera(pose, fx, fy, cx, cy, lens.width, lens.height)
+    return checked_camera(where, pose, (fx, fy), (cx, cy), (lens.width, lens.height))
 
 
 def _rotation(quaternion: np.ndarray) -> np.ndarray:

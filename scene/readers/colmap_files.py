@@ -3,6 +3,7 @@
 Both forms give the same records. Poses are world-to-camera with OpenCV axes already.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ CAMERA_MODELS = (
     ("OPENCV_FISHEYE", 8), ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4),
     ("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12),
 )  # fmt: skip
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 _POINT_2D = 24  # bytes of x, y (double) and the 3D point's id (int64)
 
 
@@ -163,18 +165,26 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
 
 
 def _text_images(path: Path) -> Iterator[ColmapImage]:
-    lines = _text_lines(path)
-    while lines and not lines[0]:
-        lines.pop(0)
-    for line in lines[::2]:  # every second line lists the 2D points
-        words = line.split(maxsplit=9)
-        if not words:
+    """Each line is told by what it is: a list of 2D points may be empty, or left out altogether."""
+    is_after_pose = False
+    for words in (line.split(maxsplit=9) for line in _text_lines(path) if line):
+        if _lists_points(words):
+            if not is_after_pose:
+                raise _damaged(path)
+            is_after_pose = False
             continue
         if len(words) < 10:
             raise _damaged(path)
         pose = _values(path, words[1:8])
-        (camera_id,) = _integers(path, words[8:9])
+        _, camera_id = _integers(path, [words[0], words[8]])
         yield ColmapImage(words[9], camera_id, pose[:4], pose[4:])
+        is_after_pose = True
+
+
+def _lists_points(words: list[str]) -> bool:
+    """Whether a line holds x, y and the number of a 3D point, again and again: numbers alone."""
+    words = [*words[:9], *" ".join(words[9:]).split()]
+    return len(words) % 3 == 0 and all(_NUMBER.fullmatch(word) for word in words)
 
 
 def _text_points(path: Path) -> Iterator[tuple[float, ...]]:

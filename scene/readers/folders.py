@@ -1,15 +1,47 @@
-"""Finding the capture that a user means, and listing images in an order that people expect."""
+"""Finding the capture that a user means, and listing images: what is not listed is named."""
 
+import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..decode import IMAGE_SUFFIXES
 from ..errors import InputError
-from ..images import IMAGE_SUFFIXES
 
 _CLASS_NUMBER = re.compile(r"^\d\d(?=[A-Za-z])")  # the 01 of MAD's 01Gorilla
 _SPELLINGS = {"pheonix": "Phoenix"}  # as MAD's folder spells it: as everybody else does
-_NOT_COLOURS = re.compile(r"_(depth|normal|alpha|disp)(_|$)", re.IGNORECASE)
+_OTHER_PICTURES = (
+    ".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
+    ".raw", ".exr", ".hdr", ".pfm", ".psd", ".eps", ".svg", ".pdf", ".jxl", ".ico", ".pcx", ".qoi",
+    ".sgi", ".dds", ".xcf", ".npy", ".mp4", ".mov", ".avi", ".mkv", ".webm",
+)  # fmt: skip
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images under a folder, and everything else that lies there."""
+
+    images: list[Path] = field(default_factory=list)  # loose ones first, in natural order
+    left_out: dict[str, list[Path]] = field(default_factory=dict)  # reason to files
+
+    def leave_out(self, reason: str, path: Path) -> None:
+        """Notes a file that is not listed."""
+        self.left_out.setdefault(reason, []).append(path)
+
+    def say(self, folder: Path) -> None:
+        """Says what was left out under `folder`, in one line."""
+        if self.left_out:
+            _log.warning("left out under %s: %s", printable(folder), self.left_out_text(folder))
+
+    def left_out_text(self, folder: Path) -> str:
+        """Count, reason and the first file of each reason."""
+        return "; ".join(
+            f"{len(paths)} {reason} (the first is {printable(paths[0].relative_to(folder))})"
+            for reason, paths in self.left_out.items()
+        )
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -18,14 +50,53 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pieces]
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The colour images directly inside a folder, in natural order.
+def printable(path: Path) -> str:
+    """A path that any terminal and any file can hold, whatever bytes its name is made of."""
+    return os.fsencode(path).decode("utf-8", errors="replace")
 
-    Hidden files and the depth and normal maps that Blender data sets keep beside are left out.
-    """
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-    colours = (p for p in found if not p.name.startswith(".") and not _NOT_COLOURS.search(p.stem))
-    return sorted(colours, key=natural_key)
+
+def list_images(folder: Path, is_map: Callable[[Path], bool] = lambda path: False) -> Listing:
+    """All images under a folder, in folders of any depth; `is_map` tells depth and normal maps."""
+    listing, stack, seen = Listing(), [folder], set()
+    while stack:
+        current = stack.pop()
+        try:
+            status = current.stat()
+            entries = sorted(current.iterdir(), key=natural_key)
+        except OSError:
+            listing.leave_out("folders that cannot be read", current)
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            listing.leave_out("links to folders that are listed already", current)
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inside = []
+        for entry in entries:
+            reason = _why_not(entry, is_map)
+            if reason is not None:
+                listing.leave_out(reason, entry)
+            elif entry.is_dir():
+                inside.append(entry)
+            else:
+                listing.images.append(entry)
+        stack += reversed(inside)
+    return listing
+
+
+def _why_not(path: Path, is_map: Callable[[Path], bool]) -> str | None:
+    """Why a file or folder is not listed; None where it is."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_dir():
+        return None
+    suffix = path.suffix.lower()
+    if suffix in _OTHER_PICTURES:
+        return f"{suffix} files, which are not read: convert them to PNG or JPEG"
+    if suffix not in IMAGE_SUFFIXES:
+        return "without the extension of an image"
+    if path.exists() and not path.is_file():  # a broken link is listed, and fails by itself
+        return "not regular files"
+    return "depth, normal or alpha maps" if is_map(path) else None
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..capture import View
-from .folders import folders_in, images_in
+from .folders import list_images
 from .transforms import query_poses, read_frames, views_of
 
 MARKER = "transforms.json"
@@ -31,7 +31,7 @@ def read(root: Path) -> tuple[tuple[View, ...], None]:
     Raises:
         InputError: see `scene.readers.transforms`.
     """
-    frames = read_frames(root / MARKER)
+    frames = read_frames(root / MARKER, for_training=True)
     kept = [f for f in frames if f.file_path.split("/")[0].casefold() not in _NOT_TRAINING]
     views = views_of(kept, root)
     _report_unposed(root, views)
@@ -52,8 +52,7 @@ def _report_unposed(root: Path, views: tuple[View, ...]) -> None:
     if not train.is_dir():
         return
     posed = {view.image_path for view in views}
-    images = [p for folder in (train, *folders_in(train)) for p in images_in(folder)]
-    unposed = [path for path in images if path not in posed]
+    unposed = [path for path in list_images(train).images if path not in posed]
     if unposed:
         _log.warning(
             "%d images in %s have no frame in transforms.json and are not used (the first is %s)",

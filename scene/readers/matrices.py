@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 
 RIGID_TOLERANCE = 1e-3  # largest deviation of R^T R from identity; six printed digits pass
+FARTHEST = 1e12  # units from the origin: beyond, double precision has no thousandth of a unit
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -31,6 +32,17 @@ def opengl_camera_to_world(value: Any, where: str) -> Tensor:
     return compose(rotation.T, -rotation.T @ centre)
 
 
+def checked_pose(value: Any, where: str) -> Tensor:
+    """A rigid 4 x 4 matrix of a file of ours, [4, 4] float64, bit by bit as it is stored.
+
+    Raises:
+        InputError: not a matrix, not finite, or not rigid.
+    """
+    matrix = _matrix(value, where)
+    _rigid(matrix, where)
+    return torch.from_numpy(matrix)
+
+
 def compose(rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> Tensor:
     """[4, 4] float64 from [3, 3] and [3]."""
     matrix = torch.eye(4, dtype=torch.float64)
@@ -42,13 +54,23 @@ def compose(rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> 
 def _matrix(value: Any, where: str) -> NDArray[np.float64]:
     try:
         matrix = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.empty(0)
     if matrix.shape not in ((4, 4), (3, 4)):
         raise InputError(f"{where}: transform_matrix is not a 4 x 4 matrix of numbers: correct it.")
     if not np.isfinite(matrix).all():
         raise InputError(
             f"{where}: transform_matrix holds NaN or infinity: correct or remove the frame."
+        )
+    farthest = np.abs(matrix[:3, 3]).max()
+    if farthest > FARTHEST:
+        raise InputError(
+            f"{where}: it lies {farthest:.3g} units from the origin, farther than the "
+            f"{FARTHEST:g} that can be computed with: correct the pose or choose a larger unit."
+        )
+    if np.abs(matrix[:, :3]).max() > FARTHEST:
+        raise InputError(
+            f"{where}: transform_matrix is not rigid: export camera poses without scale or shear."
         )
     return matrix if len(matrix) == 4 else np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
 

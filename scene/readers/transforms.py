@@ -11,20 +11,18 @@ from torch import Tensor
 
 from ..camera import Camera
 from ..capture import View
+from ..decode import IMAGE_SUFFIXES, read_header
 from ..errors import InputError
 from ..files import read_json
-from ..images import IMAGE_SUFFIXES, image_size
 from .folders import natural_key
+from .keys import DISTORTION, FOCAL, check_keys, merged, normal_path, training_names
+from .lenses import Orientations, checked_camera, fits, refuse_turned, say_pixel_aspect
 from .matrices import opengl_camera_to_world
 
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _PINHOLE_MODELS = (
-    "OPENCV",
-    "PINHOLE",
-    "SIMPLE_PINHOLE",
-    "SIMPLE_RADIAL",
-    "RADIAL",
-)  # fine when every distortion is zero
+    "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE",
+)  # fmt: skip  # fine when every distortion is zero
+_SAME_FOCAL = 0.02  # how far two statements of one focal length may differ
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,14 @@ class Frame:
         return stem if suffix.lower() in IMAGE_SUFFIXES else self.file_path
 
 
-def read_frames(path: Path) -> list[Frame]:
+def read_frames(path: Path, for_training: bool = False) -> list[Frame]:
     """All frames of a file, in natural order of their names.
 
+    For training, the keys are checked, and frames of the validation and test splits are left out.
+
     Raises:
-        InputError: no JSON, absent keys, a bad matrix, a path that leaves the capture, or two
-            frames for one image.
+        InputError: no JSON, absent keys, a bad matrix, a path that leaves the capture, two
+            frames for one image, or a key that cannot be honoured.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
@@ -60,7 +60,13 @@ def read_frames(path: Path) -> list[Frame]:
         if frame.name in frames:
             raise InputError(f"{frame.where} is listed twice: remove one of the two frames.")
         frames[frame.name] = frame
-    return sorted(frames.values(), key=lambda frame: natural_key(Path(frame.file_path)))
+    kept = list(frames.values())
+    if for_training:
+        check_keys(content, path)
+        train, others = training_names(content, path)
+        kept = [f for f in kept if (train is None and f.file_path not in others) or
+                (train is not None and f.file_path in train)]  # fmt: skip
+    return sorted(kept, key=lambda frame: natural_key(Path(frame.file_path)))
 
 
 def _frame(entry: Any, shared: Mapping[str, Any], path: Path, number: int) -> Frame:
@@ -69,15 +75,18 @@ def _frame(entry: Any, shared: Mapping[str, Any], path: Path, number: int) -> Fr
     for key in ("file_path", "transform_matrix"):
         if key not in entry:
             raise InputError(f"{path}, frame {number} has no `{key}`: add it or remove the frame.")
-    relative = posixpath.normpath(str(entry["file_path"]).replace("\\", "/"))
-    if relative.startswith(("/", "..")):
+    if not isinstance(entry["file_path"], str):
+        raise InputError(f"{path}, frame {number}: `file_path` is no text: correct it.")
+    relative = normal_path(entry["file_path"])
+    first = relative.split("/")[0]
+    if first in ("", "..", ".") or first[1:2] == ":" or "\0" in relative:
         raise InputError(
-            f"{path}, frame {number}: file_path {relative} leads out of the folder: "
+            f"{path}, frame {number}: file_path {relative!r} leads out of the folder: "
             "write it relative to the folder of the capture."
         )
     where = f"{path}, frame {relative}"
     pose = opengl_camera_to_world(entry["transform_matrix"], where)
-    return Frame(relative, where, pose, {**shared, **entry})
+    return Frame(relative, where, pose, merged(shared, entry))
 
 
 def views_of(frames: list[Frame], root: Path) -> tuple[View, ...]:
@@ -87,10 +96,12 @@ def views_of(frames: list[Frame], root: Path) -> tuple[View, ...]:
         InputError: frames without files, bad intrinsics, or images of different sizes behind one
             shared lens.
     """
-    views = []
+    views, orientations = [], Orientations()
     for frame, path in zip(frames, find_images(frames, root), strict=True):
-        views.append(View(frame.name, path, frame_camera(frame, path)))
+        views.append(View(frame.name, path, frame_camera(frame, path, orientations)))
     _refuse_mixed_sizes(frames, views)
+    orientations.say()
+    say_pixel_aspect([view.camera for view in views], root)
     return tuple(views)
 
 
@@ -144,45 +155,64 @@ def _find_image(path: Path) -> Path | None:
     return next((p for p in candidates if p.is_file()), None)
 
 
-def frame_camera(frame: Frame, image_path: Path) -> Camera:
+def frame_camera(frame: Frame, image_path: Path, orientations: Orientations) -> Camera:
     """The camera of a frame at the size of its image.
 
-    Focal lengths come from fl_x, fl_y (pixels) or from camera_angle_x (radians; focal length =
-    0.5 width / tan(0.5 angle)); the principal point is the centre unless cx, cy are given.
+    Focal lengths come, for each axis, from fl_x (pixels), camera_angle_x (radians; focal length =
+    0.5 width / tan(0.5 angle)) or x_fov (degrees); where one axis has none, pixels are square. The
+    principal point is the centre unless cx, cy are given.
 
     Raises:
-        InputError: no focal length, impossible values, lens distortion, or an image whose aspect
-            ratio is not that of w x h.
+        InputError: no focal length, impossible or contradictory values, lens distortion, or an
+            image whose aspect ratio is not that of w x h.
     """
     _refuse_distortion(frame)
-    found = image_size(image_path)
-    width, height = (round(_number(frame, key, found[i])) for i, key in enumerate(("w", "h")))
-    scale = width / found[0]  # one pixel of rounding is allowed in the coarser of the two
-    if width < 1 or height < 1 or abs(found[1] * scale - height) > max(1.0, scale):
+    header = read_header(image_path)
+    found = header.size
+    size = (_number(frame, "w", found[0]), _number(frame, "h", found[1]))
+    if min(size) < 1 or not fits(found, size):
+        if min(size) >= 1:
+            refuse_turned(image_path, header, size, frame.where)
         raise InputError(
             f"{frame.where}: the image is {found[0]} x {found[1]} pixels but w x h says "
-            f"{width} x {height}: correct w and h or give the image for which they were measured."
+            f"{size[0]:g} x {size[1]:g}: correct w and h or give the image for which they were "
+            "measured."
         )
-    if "fl_x" in frame.lens:
-        fx = _number(frame, "fl_x")
-    elif "camera_angle_x" in frame.lens:
-        fx = _focal_from_angle(frame, width)
-    else:
+    is_stated = "w" in frame.lens and "h" in frame.lens
+    orientations.add(image_path, header, size if is_stated else None)
+    fx, fy = (_focal(frame, axis, side) for axis, side in zip("xy", size, strict=True))
+    if fx is None and fy is None:
         raise InputError(f"{frame.where}: neither camera_angle_x nor fl_x is given: add one.")
-    fy = _number(frame, "fl_y", fx)
-    if fx <= 0 or fy <= 0:
-        raise InputError(f"{frame.where}: the focal length is not positive: correct it.")
-    cx, cy = _number(frame, "cx", width / 2), _number(frame, "cy", height / 2)
-    return Camera(frame.world_to_camera, fx, fy, cx, cy, width, height).resized(*found)
+    focal = (fx or fy or 0.0, fy or fx or 0.0)
+    centre = (_number(frame, "cx", size[0] / 2), _number(frame, "cy", size[1] / 2))
+    return checked_camera(frame.where, frame.world_to_camera, focal, centre, size).resized(*found)
 
 
-def _focal_from_angle(frame: Frame, width: int) -> float:
-    angle = _number(frame, "camera_angle_x")
+def _focal(frame: Frame, axis: str, side: float) -> float | None:
+    """Focal length along an axis in pixels of an image of that side; None where nothing is said."""
+    forms = [form for form in FOCAL[axis] if form in frame.lens]
+    values = [_focal_of(frame, form, side) for form in forms]
+    for form, value in zip(forms[1:], values[1:], strict=True):
+        if abs(value - values[0]) > _SAME_FOCAL * values[0]:
+            raise InputError(
+                f"{frame.where}: {forms[0]} means a focal length of {values[0]:.6g} pixels and "
+                f"{form} one of {value:.6g}, in an image {side:g} pixels wide or high: remove the "
+                "wrong one, or give w and h for which they were measured."
+            )
+    return values[0] if values else None
+
+
+def _focal_of(frame: Frame, form: str, side: float) -> float:
+    value = _number(frame, form)
+    if form.startswith("fl_"):
+        if value <= 0:
+            raise InputError(f"{frame.where}: the focal length is not positive: correct it.")
+        return value
+    angle = math.radians(value) if form.endswith("_fov") else value
     if not 0 < angle < math.pi:
-        raise InputError(
-            f"{frame.where}: camera_angle_x is {angle:g}, not between 0 and pi: give radians."
-        )
-    return 0.5 * width / math.tan(0.5 * angle)
+        unit = "180: give degrees" if form.endswith("_fov") else "pi: give radians"
+        raise InputError(f"{frame.where}: {form} is {value:g}, not between 0 and {unit}.")
+    return 0.5 * side / math.tan(0.5 * angle)
 
 
 def _number(frame: Frame, key: str, default: float | None = None) -> float:
@@ -193,12 +223,21 @@ def _number(frame: Frame, key: str, default: float | None = None) -> float:
 
 
 def _refuse_distortion(frame: Frame) -> None:
-    model = str(frame.lens.get("camera_model", "OPENCV"))
-    bent = [key for key in _DISTORTION if _number(frame, key, 0.0) != 0.0]
+    model = str(frame.lens.get("camera_model", "OPENCV")).upper()
+    bent = [key for key in DISTORTION if _is_bent(frame, key)]
     if frame.lens.get("is_fisheye"):  # as instant-ngp marks them
         model = "fisheye"
+    if frame.lens.get("latlong"):
+        model = "latlong"
     if bent or model not in _PINHOLE_MODELS:
         raise InputError(
             f"{frame.where}: the lens has distortion ({', '.join(bent) or model}), which cannot be "
             "rendered: undistort the images first (colmap image_undistorter) and use its output."
         )
+
+
+def _is_bent(frame: Frame, key: str) -> bool:
+    value = frame.lens.get(key)
+    if isinstance(value, list):
+        return any(part != 0 for part in value)
+    return value is not None and _number(frame, key) != 0.0

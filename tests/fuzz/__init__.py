@@ -1,0 +1,1 @@
+"""Seeded random inputs that no capture would hold; each case is made anew from seed and number."""

@@ -1,0 +1,24 @@
+"""Runs the fuzzers: python -m tests.fuzz [NAME] --cases N --seed S; without a name, all of them."""
+
+import argparse
+import importlib
+import sys
+
+# Modules with run(cases, seed), which prints what fails and returns how many cases did.
+FUZZERS = {"readers": "tests.fuzz.readers"}
+
+
+def main() -> int:
+    """1 when a case failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=list(FUZZERS), help="one of them; default: all")
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    names = [given.name] if given.name else list(FUZZERS)
+    failed = [importlib.import_module(FUZZERS[n]).run(given.cases, given.seed) for n in names]
+    return int(any(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
