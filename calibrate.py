@@ -333,7 +333,7 @@ def _why_unfit(model: ObjectRenderer, held_out: Training, cameras: list[Camera])
     where = f", and finds them {everywhere:.0f} pixels from their input poses" if lost else ""
     return (
         f"the model does not show its own held-out views ({found:.1f} dB{where}); check the input "
-        "poses, and that the background turns with the object or is plain"
+        "poses, that the background turns with the object or is plain, and --iterations"
     )
 
 

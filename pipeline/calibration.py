@@ -31,8 +31,7 @@ class Calibration:
             "pose_check": None if self.pose_check is None else self.pose_check.as_json(),
             "pose_shift": self.pose_shift,
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
-            "unfit": self.unfit,
-        }
+        } | ({"unfit": self.unfit} if self.unfit else {})
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Calibration":

@@ -186,7 +186,7 @@ def test_without_views_found_again_there_is_no_threshold(
 ) -> None:
     """A model that shows nothing yet: scores at wrong poses must not set a threshold."""
     model = train(small(capture, tmp_path / "model", iterations=5))
-    assert "0 were found again" in capsys.readouterr().out
+    assert "does not show its own held-out views" in capsys.readouterr().out
     stored = ModelFolder(model).load_calibration(5)
     assert stored.pose_check is None
     assert stored.scores == {}
