@@ -179,3 +179,14 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(InputError, match=r"Cannot read .* \(Permission denied\): fix"):
         read_queries(tmp_path)
+
+
+def test_a_name_of_any_bytes_leaves_an_error_one_printable_line(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\n\xff\x1b[1m.png"))
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    text = str(caught.value)
+    assert text.encode()
+    assert text.isprintable()
+    assert "a\\n\\udcff\\x1b[1m.png is not an image" in text

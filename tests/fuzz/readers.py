@@ -319,7 +319,8 @@ def run(cases: int, seed: int) -> int:
     """Runs the cases, prints what fails and the counts by outcome; returns how many failed."""
     torch.set_num_threads(1)
     logging.disable()
-    faulthandler.enable()
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     failed, slowest = 0, 0.0
     root = Path(tempfile.mkdtemp(prefix="fuzz"))
@@ -339,6 +340,8 @@ def run(cases: int, seed: int) -> int:
         if outcome not in ("value", "refused"):
             failed += 1
             print(f"readers: case {number}, {subject.path.name}: {outcome}: {message}", flush=True)
+    logging.disable(logging.NOTSET)
+    os.close(stderr)
     surge = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if surge > SURGE:
         failed += 1
