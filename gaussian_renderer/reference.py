@@ -26,6 +26,7 @@ ALPHA_MIN = 1.0 / 255.0
 TRANSMITTANCE_MIN = 1e-4
 FRUSTUM_MARGIN = 1.3  # x/z and y/z are held within this multiple of tan(fov / 2) in the Jacobian
 TILE = 32
+LARGEST = 1e18  # pixels, depths and colours beyond it are not drawn; its square fits in float32
 
 
 @dataclass
@@ -50,12 +51,13 @@ def project(gaussians: Gaussians, camera: Camera, view: Tensor, screen: Tensor) 
     a, b, c = covariance.unbind(-1)
     determinant = a * c - b * b
     opacities = gaussians.opacities
-    drawn = (z > NEAR) & (determinant > 0) & (opacities >= ALPHA_MIN)
-    index = drawn.nonzero().squeeze(1)
-    index = index[torch.argsort(z[index].detach(), stable=True)]
     means = torch.stack(
         [camera.fx * points[:, 0] / z + camera.cx, camera.fy * points[:, 1] / z + camera.cy], dim=-1
     )
+    drawn = (z > NEAR) & (z <= LARGEST) & (determinant > 0) & (opacities >= ALPHA_MIN)
+    drawn &= (means.abs() <= LARGEST).all(dim=1)
+    index = drawn.nonzero().squeeze(1)
+    index = index[torch.argsort(z[index].detach(), stable=True)]
     determinant = determinant[index]
     a, b, c, kept = a[index], b[index], c[index], opacities[index]
     reach = 2 * torch.log((kept / ALPHA_MIN).clamp_min(1.0))  # q at which alpha = 1/255
@@ -120,7 +122,18 @@ def rasterise(
     screen: Tensor,
     threads: int,
 ) -> Outputs:
-    """See `gaussian_renderer.backend.Rasterise`; `threads` is left to PyTorch."""
+    """See `gaussian_renderer.backend.Rasterise`; `threads` is left to PyTorch.
+
+    Gaussians with a number that is not finite are left out before anything is computed, so that
+    their gradients are 0 and not 0 times infinity.
+    """
+    usable = _usable_rows(gaussians, colours, screen)
+    if usable is not None:
+        image, alpha, depth, shown = rasterise(
+            gaussians.map(lambda t: t[usable]), camera, view, background,
+            None if colours is None else colours[usable], with_depth, screen[usable], threads,
+        )  # fmt: skip
+        return image, alpha, depth, shown.new_zeros(len(gaussians)).index_put((usable,), shown)
     projected = project(gaussians, camera, view, screen)
     if colours is None:
         channels = sh_colours(gaussians.sh[projected.index], projected.directions)
@@ -139,6 +152,16 @@ def rasterise(
     image = stacked[: background.shape[0]] + (1 - alpha) * background[:, None, None]
     radii = _radii(projected, camera, len(gaussians))
     return image, alpha, stacked[-2] if with_depth else None, radii
+
+
+def _usable_rows(gaussians: Gaussians, colours: Tensor | None, screen: Tensor) -> Tensor | None:
+    """Rows of the Gaussians whose numbers are all usable, [M]; None where all are, as is usual."""
+    tensors = gaussians.named_tensors() | {"screen": screen}
+    if colours is not None:
+        tensors["sh"] = colours
+    finite = [t.detach()[:, None].flatten(1).isfinite().all(dim=1) for t in tensors.values()]
+    usable = torch.stack(finite).all(dim=0)
+    return None if bool(usable.all()) else usable.nonzero().squeeze(1)
 
 
 def _tile(projected: Projected, channels: Tensor, camera: Camera, left: int, top: int) -> Tensor:

@@ -19,12 +19,13 @@ def fused_adam(
 ) -> None:
     """One step of Adam with bias correction (Kingma & Ba 2015), as `torch.optim.Adam` does it.
 
+    Gradients beyond +-1e18, whose square float32 cannot hold, count as that.
     Raises InputError when an array is not float32 on the CPU or not contiguous, or when shapes
     differ.
     """
     native = []
     for group in groups:
-        if group.gradient is None:
+        if group.gradient is None or group.values.numel() == 0:
             continue
         values = group.values.detach()
         shape = tuple(values.shape)

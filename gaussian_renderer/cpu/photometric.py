@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scene import InputError
 
-from .native import address, as_input, kernel
+from .native import MAX_SIDE, address, as_input, kernel
 
 
 def photometric_gradient(
@@ -18,10 +18,15 @@ def photometric_gradient(
 ) -> tuple[float, Tensor]:
     """The loss and its gradient by `image` [C, H, W], without autograd.
 
-    See `gaussian_renderer.losses.photometric_loss_reference` for the definition.
+    See `gaussian_renderer.losses.photometric_loss_reference` for the definition. Values beyond
+    +-1e8, of which float32 cannot hold the fourth power, count as that.
+
+    Raises InputError for wrong shapes, types or devices, and for an image without pixels.
     """
-    if image.ndim != 3:
-        raise InputError(f"image has shape {list(image.shape)}, expected [C, H, W]")
+    if image.ndim != 3 or min(image.shape) < 1 or max(image.shape) > MAX_SIDE:
+        raise InputError(
+            f"image has shape {list(image.shape)}, expected [C, H, W] of 1 to {MAX_SIDE} each"
+        )
     image = as_input(image.detach(), tuple(image.shape), "image")
     target = as_input(target.detach(), tuple(image.shape), "target")
     gradient = torch.empty_like(image)

@@ -6,7 +6,7 @@ from torch import Tensor
 from scene import Camera, Gaussians, InputError
 
 from ..variants import Variants
-from .native import address, as_input, kernel
+from .native import address, as_input, kernel, memory, sizes_named
 from .rasteriser import cloud_inputs
 
 
@@ -25,7 +25,8 @@ def pose_rows(
 ) -> Tensor:
     """See `gaussian_renderer.backend.PoseRows`; one view after the other, exact to rounding.
 
-    Raises InputError as `rasterise` does.
+    Where residuals or derivatives overflow float32, they are held within 1e9 (undefined ones are
+    0). Raises InputError as `rasterise` does.
     """
     if not huber > 0:
         raise InputError(f"huber is {huber}: it must be positive (inf for least squares)")
@@ -55,9 +56,10 @@ def _row(
     if weights is not None:
         weights = as_input(weights.detach(), size, "weights")
     radii = torch.empty(len(gaussians), dtype=torch.int32)
-    jtj, jtr, *rest = kernel().normal_equations(
-        tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, camera.width,
-        camera.height, address(tensors.view), address(target), address(weights),
-        address(tensors.background), huber, address(radii), max(1, threads),
-    )  # fmt: skip
+    with sizes_named(len(gaussians), camera):
+        jtj, jtr, *rest = kernel().normal_equations(
+            tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, camera.width,
+            camera.height, address(tensors.view), address(target), address(weights),
+            address(tensors.background), huber, address(radii), max(1, threads), memory(),
+        )  # fmt: skip
     return [*jtj, *jtr, *rest]

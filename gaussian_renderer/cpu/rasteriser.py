@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scene import Camera, Gaussians, InputError
 
-from .native import address, as_input, kernel
+from .native import address, as_input, kernel, memory, sizes_named
 
 Outputs = tuple[Tensor, Tensor, Tensor | None, Tensor]
 
@@ -54,7 +54,12 @@ def rasterise(
 ) -> Outputs:
     """See `gaussian_renderer.backend.Rasterise`.
 
-    Raises InputError for wrong shapes, types or devices, and for a kernel of another version.
+    Gaussians with a number that is not finite, or whose centre, extent (pixels), depth or colour
+    exceeds 1e18, are not drawn. Gradients are held within 1e18; where float32 overflows to
+    something undefined on the way there, they are 0.
+
+    Raises InputError for wrong shapes, types or devices, for sizes that do not fit into memory,
+    and for a kernel of another version.
     """
     call = _Call(camera, with_depth, threads)
     tensors = cloud_inputs(gaussians, view, background, colours, screen)
@@ -75,6 +80,8 @@ def cloud_inputs(
     """Checks what goes to the kernel; raises InputError for wrong shapes, types or devices."""
     n = len(gaussians)
     channels = 3 if colours is None else colours.shape[-1]
+    if channels == 0:
+        raise InputError("colours has no channel: give one at least")
     terms = gaussians.sh.shape[1]
     if colours is None and terms not in (1, 4, 9, 16):
         raise InputError(f"sh has {terms} coefficients a colour: expected 1, 4, 9 or 16")
@@ -94,16 +101,17 @@ def cloud_inputs(
 def _forward(call: _Call, tensors: CloudInputs, keep: bool) -> tuple[Outputs, Any]:
     """Runs the kernel; with `keep` also returns the state for `backward`."""
     camera = call.camera
-    height, width = camera.height, camera.width
-    image = torch.empty(tensors.background.shape[0], height, width)
-    alpha = torch.empty(height, width)
-    depth = torch.empty(height, width) if call.with_depth else None
-    radii = torch.empty(tensors.means.shape[0], dtype=torch.int32)
-    state = kernel().rasterise(
-        tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, width, height,
-        address(tensors.view), address(tensors.background), address(image), address(alpha),
-        address(depth), address(radii), keep, max(1, call.threads),
-    )  # fmt: skip
+    height, width, count = camera.height, camera.width, tensors.means.shape[0]
+    with sizes_named(count, camera):
+        image = torch.empty(tensors.background.shape[0], height, width)
+        alpha = torch.empty(height, width)
+        depth = torch.empty(height, width) if call.with_depth else None
+        radii = torch.empty(count, dtype=torch.int32)
+        state = kernel().rasterise(
+            tensors.addresses(), camera.fx, camera.fy, camera.cx, camera.cy, width, height,
+            address(tensors.view), address(tensors.background), address(image), address(alpha),
+            address(depth), address(radii), keep, max(1, call.threads), memory(),
+        )  # fmt: skip
     return (image, alpha, depth, radii), state
 
 
@@ -137,10 +145,11 @@ class _Rasterise(torch.autograd.Function):
             for t, need in zip(tensors[:8], ctx.needs_input_grad[1:9], strict=True)
         ]
         outputs = tuple(address(g) for g in gradients)
-        kernel().backward(
-            ctx.state, tensors.addresses(), address(image), address(alpha), address(depth),
-            *(address(d) for d in cotangents), outputs, max(1, ctx.call.threads),
-        )  # fmt: skip
+        with sizes_named(tensors.means.shape[0], ctx.call.camera):
+            kernel().backward(
+                ctx.state, tensors.addresses(), address(image), address(alpha), address(depth),
+                *(address(d) for d in cotangents), outputs, max(1, ctx.call.threads),
+            )  # fmt: skip
         background = None
         if ctx.needs_input_grad[9] and cotangents[0] is not None:
             background = (cotangents[0] * (1 - alpha)).sum(dim=(1, 2))

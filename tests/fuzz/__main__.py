@@ -5,7 +5,7 @@ import importlib
 import sys
 
 # Modules with run(cases, seed), which prints what fails and returns how many cases did.
-FUZZERS = {"readers": "tests.fuzz.readers"}
+FUZZERS = {"clouds": "tests.fuzz.clouds", "readers": "tests.fuzz.readers"}
 
 
 def main() -> int:

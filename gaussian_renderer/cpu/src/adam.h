@@ -16,7 +16,7 @@ struct AdamStep {
 
 SPLATPOSE_INLINE void adam_update(const AdamStep& a, F rate, float* values, const float* gradient,
                                   float* first, float* second) {
-  const F g = load(gradient);
+  const F g = limited(load(gradient), LARGEST);  // its square fits
   const F m = fma(g - load(first), broadcast(a.gain1), load(first));
   const F v = fma(g * g - load(second), broadcast(a.gain2), load(second));
   store(first, m);

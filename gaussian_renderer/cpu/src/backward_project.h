@@ -27,7 +27,7 @@ inline void sum_slots(const Frame& frame, int64_t first, int count, int64_t size
     for (int64_t j = 0; j < size; j += 4) {
       typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
       Four total{};
-      for (uint32_t k = from; k < to; ++k) {
+      for (int64_t k = from; k < to; ++k) {
         if (used[k]) total += *reinterpret_cast<const Four*>(slots + k * size + j);
       }
       *reinterpret_cast<Four*>(row + j) = total;
@@ -44,11 +44,23 @@ inline void sum_lines(const Frame& frame, int64_t first, int count, int64_t tota
     F line[16 / LANES]{};
     const uint32_t from = lane < count ? starts[first + lane] : 0;
     const uint32_t to = lane < count ? starts[first + lane + 1] : 0;
-    for (uint32_t k = from; k < to; ++k) {
+    for (int64_t k = from; k < to; ++k) {
       if (!used[k]) continue;
       for (int j = 0; j < 16 / LANES; ++j) line[j] += load(slots + k * 16 + j * LANES);
     }
     for (int j = 0; j < 16 / LANES; ++j) store(rows + lane * 16 + j * LANES, line[j]);
+  }
+}
+
+// A pixel's sum may have overflowed.
+SPLATPOSE_INLINE void hold_rows(float* rows, int64_t size) {
+  Mask fine = at_least(F{}, F{});
+  for (int64_t k = 0; k < size; ++k) {
+    fine = both(fine, at_least(broadcast(LARGEST), absolute(load(rows + k * LANES))));
+  }
+  if (bits(fine) == (1u << LANES) - 1) return;
+  for (int64_t k = 0; k < size; ++k) {
+    store(rows + k * LANES, held(load(rows + k * LANES), LARGEST));
   }
 }
 
@@ -155,6 +167,7 @@ template <int K>
 SPLATPOSE_INLINE void write(F* columns, const Projected& g, int64_t first, int count, float* out) {
   if (!out) return;
   for (int k = 0; k < K; ++k) columns[k] = keep(g.drawn, columns[k]);
+  hold<K>(columns, LARGEST);
   store_columns<K>(columns, K, count, out + K * first);
 }
 
@@ -176,6 +189,7 @@ inline void backward_lanes(const Frame& frame, const Cloud& cloud, const CloudGr
   } else {
     sum_slots(frame, first, count, size, rows);
   }
+  hold_rows(rows, size);
   Projected g;
   project_lanes(frame.camera, cloud, first, count, g);
   // Lanes past the end repeat the last Gaussian; their rows are zero, and so is what they add.
@@ -204,12 +218,15 @@ inline void backward_lanes(const Frame& frame, const Cloud& cloud, const CloudGr
   quaternion_backward(g, d_axes, d_quaternion);
   d_logit[0] = m[5] * (1.0f - g.opacity);
   if (gradient.view) {
+    F own[12];
     for (int i = 0; i < 3; ++i) {
       for (int j = 0; j < 3; ++j) {
-        view_sum[3 * i + j] += keep(g.drawn, flow.view[3 * i + j] + flow.point[i] * g.mean[j]);
+        own[3 * i + j] = keep(g.drawn, flow.view[3 * i + j] + flow.point[i] * g.mean[j]);
       }
-      view_sum[9 + i] += keep(g.drawn, flow.point[i]);
+      own[9 + i] = keep(g.drawn, flow.point[i]);
     }
+    hold<12>(own, LARGEST);
+    for (int k = 0; k < 12; ++k) view_sum[k] += own[k];
   }
   write<3>(d_mean, g, first, count, gradient.means);
   write<3>(d_scale, g, first, count, gradient.log_scales);

@@ -36,10 +36,11 @@ inline const uint32_t* sort_by_depth(Frame& frame, int64_t n) {
   uint32_t* order = static_cast<uint32_t*>(frame.order.reserve(sizeof(uint32_t) * n));
   uint32_t* order_swap = static_cast<uint32_t*>(frame.order_swap.reserve(sizeof(uint32_t) * n));
   int64_t drawn = 0;
-  uint32_t total = 0, least = ~0u, most = 0;
+  uint64_t total = 0;
+  uint32_t least = ~0u, most = 0;
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t count = starts[i];
-    starts[i] = total;
+    starts[i] = static_cast<uint32_t>(total);
     total += count;
     keys[drawn] = depths[i];  // depths are positive, so their bits sort like integers
     order[drawn] = static_cast<uint32_t>(i);
@@ -49,9 +50,9 @@ inline const uint32_t* sort_by_depth(Frame& frame, int64_t n) {
       most = larger(most, depths[i]);
     }
   }
-  starts[n] = total;
+  starts[n] = static_cast<uint32_t>(total);
   frame.drawn = drawn;
-  frame.pairs = total;
+  frame.pairs = static_cast<int64_t>(total);
   // Only the bits in which the depths differ are sorted by, as many in each pass.
   for (int64_t i = 0; i < drawn; ++i) keys[i] -= least;
   const int width = most > least ? 32 - __builtin_clz(most - least) : 0;
@@ -101,8 +102,10 @@ SPLATPOSE_INLINE void visit_tiles(Cover cover, uint32_t tiles_x, uint32_t slot, 
   }
 }
 
-inline void bin(Frame& frame, int64_t n) {
+// False when there are more pairs than the frame allows.
+inline bool bin(Frame& frame, int64_t n) {
   const uint32_t* order = sort_by_depth(frame, n);
+  if (frame.pairs > frame.most_pairs) return false;
   const uint32_t tiles_x = static_cast<uint32_t>(frame.tiles_x);
   const int tiles = frame.tiles_x * frame.tiles_y, reach = tiles + frame.tiles_x + 4;
   uint32_t* start = static_cast<uint32_t*>(frame.tile_start.reserve(sizeof(uint32_t) * reach));
@@ -128,6 +131,7 @@ inline void bin(Frame& frame, int64_t n) {
                 });
   }
   order_tiles(frame, tiles);
+  return true;
 }
 
 }  // namespace splatpose::SPLATPOSE_ISA

@@ -11,13 +11,19 @@ constexpr std::align_val_t ALIGNMENT{64};
 Buffer::~Buffer() { ::operator delete(data_, ALIGNMENT); }
 
 void* Buffer::reserve(size_t bytes) {
-  if (bytes > capacity_) {
+#if defined(SPLATPOSE_SANITIZE)
+  const bool fits = bytes == capacity_;  // no slack in which an overflow would go unnoticed
+  const size_t slack = 0;
+#else
+  const bool fits = bytes <= capacity_;
+  const size_t slack = bytes / 4 + 64;  // as clouds grow while training
+#endif
+  if (!fits) {
     ::operator delete(data_, ALIGNMENT);
     data_ = nullptr;
     capacity_ = 0;
-    const size_t wanted = bytes + bytes / 4 + 64;  // some slack, as clouds grow while training
-    data_ = ::operator new(wanted, ALIGNMENT);
-    capacity_ = wanted;
+    data_ = ::operator new(bytes + slack, ALIGNMENT);
+    capacity_ = bytes + slack;
   }
   return data_;
 }

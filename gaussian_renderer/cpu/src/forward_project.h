@@ -6,9 +6,9 @@
 
 namespace splatpose::SPLATPOSE_ISA {
 
-// The channels of one group of the lanes; `worst` becomes NaN where a colour is not finite.
+// The channels of one group of the lanes; `fine` keeps those whose colours are in range.
 inline void channel_group(const Frame& frame, const Cloud& cloud, int64_t first, int count,
-                          int group, const Projected& g, F* out, F& worst) {
+                          int group, const Projected& g, F* out, Mask& fine) {
   for (int k = 0; k < GROUP; ++k) out[k] = F{};
   const int some = smaller(GROUP, cloud.channels - group * GROUP);
   if (cloud.sh && group == 0) {
@@ -22,39 +22,42 @@ inline void channel_group(const Frame& frame, const Cloud& cloud, int64_t first,
                out);
   }
   for (int k = 0; k < some; ++k) {
-    worst += out[k] - out[k];
+    fine = both(fine, at_least(broadcast(LARGEST), absolute(out[k])));
     if (cloud.sh) out[k] = maximum(out[k], F{});
   }
   const int depth = frame.channels - 1 - group * GROUP;
   if (frame.depth && depth >= 0 && depth < GROUP) out[depth] = g.point[2];
 }
 
-// Splats and features of the lanes; returns where all colours were finite.
+// Splats and features of the lanes; returns where all colours were in range.
 SPLATPOSE_INLINE Mask write_splats(Frame& frame, const Cloud& cloud, int64_t first, int count,
                                    const Projected& g, const F* half) {
-  F worst{}, columns[16] = {g.pixel[0],  g.pixel[1],     g.factor[0], g.factor[1],
+  Mask fine = at_least(F{}, F{});
+  F columns[16] = {g.pixel[0],  g.pixel[1],     g.factor[0], g.factor[1],
                             g.factor[2], g.log2_opacity, half[0],     half[1]};
-  channel_group(frame, cloud, first, count, 0, g, columns + 8, worst);
+  channel_group(frame, cloud, first, count, 0, g, columns + 8, fine);
   Splat* splats = static_cast<Splat*>(frame.splats.data()) + first;
   store_columns<16>(columns, sizeof(Splat) / sizeof(float), count, &splats->u);
   const int extra = (frame.channels - 1) / GROUP * GROUP;  // floats a Gaussian in `features`
   for (int group = 1; group * GROUP < frame.channels; ++group) {
     F more[GROUP];
-    channel_group(frame, cloud, first, count, group, g, more, worst);
+    channel_group(frame, cloud, first, count, group, g, more, fine);
     float* features = static_cast<float*>(frame.features.data()) + first * extra;
     store_columns<GROUP>(more, extra, count, features + (group - 1) * GROUP);
   }
-  return at_least(worst, F{});
+  return fine;
 }
 
 // The first tile with pixel centres within `half` of the mean along one axis; `length` becomes how
 // many there are.
 SPLATPOSE_INLINE I tile_range(F mean, F half, int size, I& length) {
-  const F low = maximum(mean - half - 0.5f, F{});
-  const F high = minimum(mean + half - 0.5f, broadcast(static_cast<float>(size - 1)));
+  // Held beside the image before they become integers: a mean may lie anywhere.
+  const F most = broadcast(static_cast<float>(size - 1));
+  const F low = minimum(maximum(mean - half - 0.5f, F{}), most + 1.0f);
+  const F high = maximum(minimum(mean + half - 0.5f, most), broadcast(-1.0f));
   const I floor = __builtin_convertvector(low, I);
   const I from = floor - (I)(__builtin_convertvector(floor, F) < low);  // rounded up
-  const I to = __builtin_convertvector(maximum(high, broadcast(-1.0f)), I);
+  const I to = __builtin_convertvector(high, I);
   const I hit = (from <= to) & (high >= 0.0f);
   const I first = from >> TILE_BITS;
   length = ((to >> TILE_BITS) + 1 - first) & hit;
@@ -65,15 +68,15 @@ inline void project_lanes_forward(Frame& frame, const Cloud& cloud, int64_t firs
                                   int32_t* radii) {
   Projected g;
   project_lanes(frame.camera, cloud, first, count, g);
-  if (cloud.screen) {
-    F offset[2];
-    load_columns<2>(cloud.screen + 2 * first, 2, count, offset);
-    for (int k = 0; k < 2; ++k) g.pixel[k] += offset[k];
-    g.drawn = both(g.drawn, at_least(g.pixel[0] - g.pixel[0] + g.pixel[1] - g.pixel[1], F{}));
+  F offset[2];
+  load_columns<2>(cloud.screen + 2 * first, 2, count, offset);
+  for (int k = 0; k < 2; ++k) {
+    g.pixel[k] += offset[k];
+    g.drawn = both(g.drawn, at_least(broadcast(LARGEST), absolute(g.pixel[k])));
   }
   const F reach = maximum(1.38629436f * (g.log2_opacity + LOG2_255), F{});  // 2 ln(255 opacity)
   const F half[2] = {square_root(reach * g.covariance[0]), square_root(reach * g.covariance[2])};
-  g.drawn = both(g.drawn, at_least(broadcast(1e30f), half[0] + half[1]));
+  g.drawn = both(g.drawn, at_least(broadcast(LARGEST), half[0] + half[1]));
   g.drawn = both(g.drawn, write_splats(frame, cloud, first, count, g, half));
   // Numbers that are not drawn may be anything; integers are made of finite ones only.
   const F clean[4] = {keep(g.drawn, g.pixel[0]), keep(g.drawn, g.pixel[1]), keep(g.drawn, half[0]),
@@ -87,7 +90,7 @@ inline void project_lanes_forward(Frame& frame, const Cloud& cloud, int64_t firs
   const I floor = __builtin_convertvector(size, I);
   const I radius = floor - (I)(__builtin_convertvector(floor, F) < size);
   alignas(64) int32_t lanes[5][LANES];
-  const I all[5] = {corner, (columns | rows << 16) & hit, tiles, (I)g.point[2],
+  const I all[5] = {corner, (columns | (I)((Bits)rows << 16)) & hit, tiles, (I)g.point[2],
                     (radius > 1 ? radius : I{} + 1) & (tiles > 0)};
   std::memcpy(lanes, all, sizeof(lanes));
   Cover* covers = static_cast<Cover*>(frame.covers.data()) + first;

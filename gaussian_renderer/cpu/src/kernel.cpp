@@ -16,22 +16,24 @@ namespace SPLATPOSE_ISA {
 
 namespace {
 
-void prepare(Frame& frame, const Cloud& cloud, int32_t* radii, int threads) {
+bool prepare(Frame& frame, const Cloud& cloud, int32_t* radii, int threads) {
   frame.tiles_x = (frame.camera.width + TILE - 1) / TILE;
   frame.tiles_y = (frame.camera.height + TILE - 1) / TILE;
   const double start = now();
   project(frame, cloud, radii, threads);
   const double projected = now();
-  bin(frame, cloud.count);
+  const bool fits = bin(frame, cloud.count);
   frame.seconds[PROJECT] = projected - start;
   frame.seconds[BIN] = now() - projected;
+  return fits;
 }
 
-void rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_state, int threads) {
-  prepare(frame, cloud, out.radii, threads);
+bool rasterise(Frame& frame, const Cloud& cloud, const Image& out, bool keep_state, int threads) {
+  if (!prepare(frame, cloud, out.radii, threads)) return false;
   const double start = now();
   blend(frame, out, keep_state, threads);
   frame.seconds[BLEND] = now() - start;
+  return true;
 }
 
 void backward(Frame& frame, const Cloud& cloud, const ImageGradient& image,
@@ -44,16 +46,17 @@ void backward(Frame& frame, const Cloud& cloud, const ImageGradient& image,
   frame.seconds[PROJECT_BACKWARD] = now() - blended;
 }
 
-void normal_equations(Frame& frame, const Cloud& cloud, const Residual& residual, int32_t* radii,
+bool normal_equations(Frame& frame, const Cloud& cloud, const Residual& residual, int32_t* radii,
                       NormalSums& out, int threads) {
-  prepare(frame, cloud, radii, threads);
+  if (!prepare(frame, cloud, radii, threads)) return false;
   project_tangents(frame, cloud, threads);
   pose_sums(frame, cloud, residual, out, threads);
+  return true;
 }
 
 #define SPLATPOSE_TEXT(x) SPLATPOSE_TEXT_OF(x)
 #define SPLATPOSE_TEXT_OF(x) #x
-constexpr Kernel TABLE = {SPLATPOSE_TEXT(SPLATPOSE_ISA), rasterise, backward, normal_equations,
+constexpr Kernel TABLE = {SPLATPOSE_TEXT(SPLATPOSE_ISA), rasterise, normal_equations, backward,
                           photometric, adam};
 
 }  // namespace

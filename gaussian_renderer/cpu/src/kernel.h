@@ -14,6 +14,10 @@ constexpr float ALPHA_MAX = 0.99f;
 constexpr float TRANSMITTANCE_MIN = 1e-4f;
 constexpr float FRUSTUM_MARGIN = 1.3f;
 constexpr float LOG2_255 = 7.9943534f;
+// Pixels, depths and colours beyond this are not drawn, and gradients are held within it: the square
+// of a number in this range is still a float.
+constexpr float LARGEST = 1e18f;
+constexpr float PIXEL_LARGEST = 1e9f;  // of residuals and their derivatives: sums of cubes fit
 
 constexpr int TILE_BITS = 5;     // of a pixel coordinate inside a tile
 constexpr int TILE = 1 << TILE_BITS;  // pixels; 8 x 8 blocks of 4 x 4 pixels
@@ -37,7 +41,7 @@ struct Cloud {
   const float* opacity_logits;  // [N]
   const float* sh;              // [N, sh_terms, 3] or null
   const float* colours;         // [N, channels] or null
-  const float* screen;          // [N, 2] pixel offsets or null
+  const float* screen;          // [N, 2] pixel offsets
   int sh_terms;                 // (degree + 1)^2
   int channels;                 // 3 with sh
 };
@@ -84,6 +88,7 @@ enum Stage { PROJECT, BIN, BLEND, BLEND_BACKWARD, PROJECT_BACKWARD, STAGES };
 struct Frame {
   Pinhole camera;
   int64_t drawn, pairs;
+  int64_t most_pairs;  // more are refused: they are numbered in 32 bits and have to fit into memory
   int tiles_x, tiles_y;
   int channels;       // with depth
   bool depth;
@@ -144,10 +149,11 @@ struct AdamGroup {
 
 struct Kernel {
   const char* name;
-  void (*rasterise)(Frame&, const Cloud&, const Image&, bool keep, int threads);
-  void (*backward)(Frame&, const Cloud&, const ImageGradient&, const CloudGradient&, int threads);
-  void (*normal_equations)(Frame&, const Cloud&, const Residual&, int32_t* radii, NormalSums&,
+  // Both return false, with the number of pairs in the frame, when there are too many of them.
+  bool (*rasterise)(Frame&, const Cloud&, const Image&, bool keep, int threads);
+  bool (*normal_equations)(Frame&, const Cloud&, const Residual&, int32_t* radii, NormalSums&,
                            int threads);
+  void (*backward)(Frame&, const Cloud&, const ImageGradient&, const CloudGradient&, int threads);
   double (*photometric)(const float* image, const float* target, float* gradient, int channels,
                         int height, int width, float ssim_weight, Buffer& scratch, int threads);
   void (*adam)(const AdamGroup* groups, int count, int64_t step, double beta1, double beta2,

@@ -4,9 +4,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -17,7 +19,7 @@ using namespace splatpose;
 
 namespace {
 
-constexpr int INTERFACE = 4;  // raised with every change of this file's signatures
+constexpr int INTERFACE = 5;  // raised with every change of this file's signatures
 
 using Address = uint64_t;  // data_ptr() of a tensor; 0 for none
 
@@ -68,6 +70,25 @@ struct Saved {
   }
 };
 
+// A MemoryError in Python.
+class TooManyPairs : public std::bad_alloc {
+ public:
+  explicit TooManyPairs(int64_t pairs)
+      : text_(std::to_string(pairs) + " pairs of a Gaussian and a tile that it touches") {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
+
+// How many pairs the frame may hold in `memory` bytes, with what backward needs when it is kept.
+int64_t most_pairs(const Frame& frame, bool keep, int64_t memory) {
+  const int64_t groups = (frame.channels + GROUP - 1) / GROUP;
+  const int64_t slot = sizeof(float) * (SLOT_GEOMETRY + std::max<int64_t>(groups, 2) * GROUP) + 1;
+  const int64_t bytes = sizeof(Pair) + (keep ? sizeof(uint64_t) + slot : 0);
+  return std::min<int64_t>(UINT32_MAX - 1, memory / bytes);
+}
+
 
 Pinhole pinhole_of(double fx, double fy, double cx, double cy, int width, int height, Address view) {
   Pinhole p{static_cast<float>(fx), static_cast<float>(fy), static_cast<float>(cx),
@@ -94,7 +115,7 @@ Cloud cloud_of(const CloudTuple& t) {
 Saved* rasterise(nb::tuple cloud_tuple, double fx, double fy, double cx, double cy,
                                  int width, int height, Address view, Address background,
                                  Address image, Address alpha, Address depth, Address radii,
-                                 bool keep, int threads) {
+                                 bool keep, int threads, int64_t memory) {
   const Cloud cloud = cloud_of(cloud_tuple);
   const Image out{at<float>(image), at<float>(alpha), at<float>(depth), at<int32_t>(radii),
                   at<const float>(background)};
@@ -103,10 +124,13 @@ Saved* rasterise(nb::tuple cloud_tuple, double fx, double fy, double cx, double 
   frame.camera = pinhole_of(fx, fy, cx, cy, width, height, view);
   frame.depth = depth != 0;
   frame.channels = cloud.channels + (frame.depth ? 1 : 0);
+  frame.most_pairs = most_pairs(frame, keep, memory);
+  bool fits;
   {
     nb::gil_scoped_release release;
-    kernel().rasterise(frame, cloud, out, keep, threads);
+    fits = kernel().rasterise(frame, cloud, out, keep, threads);
   }
+  if (!fits) throw TooManyPairs(frame.pairs);
   return keep ? saved.release() : nullptr;
 }
 
@@ -137,7 +161,8 @@ void backward(Saved& saved, nb::tuple cloud_tuple, Address image, Address alpha,
 // Returns (jtj row by row, jtr, loss, sum of weights, inliers, pixels).
 nb::tuple normal_equations(nb::tuple cloud_tuple, double fx, double fy, double cx, double cy,
                            int width, int height, Address view, Address target, Address weights,
-                           Address background, double huber, Address radii, int threads) {
+                           Address background, double huber, Address radii, int threads,
+                           int64_t memory) {
   const Cloud cloud = cloud_of(cloud_tuple);
   const Residual residual{at<const float>(target), at<const float>(weights),
                           at<const float>(background), static_cast<float>(huber)};
@@ -146,11 +171,14 @@ nb::tuple normal_equations(nb::tuple cloud_tuple, double fx, double fy, double c
   frame.camera = pinhole_of(fx, fy, cx, cy, width, height, view);
   frame.depth = false;
   frame.channels = 3;
+  frame.most_pairs = most_pairs(frame, false, memory);
   NormalSums sums;
+  bool fits;
   {
     nb::gil_scoped_release release;
-    kernel().normal_equations(frame, cloud, residual, at<int32_t>(radii), sums, threads);
+    fits = kernel().normal_equations(frame, cloud, residual, at<int32_t>(radii), sums, threads);
   }
+  if (!fits) throw TooManyPairs(frame.pairs);
   return nb::make_tuple(std::vector<double>(sums.jtj, sums.jtj + 36),
                         std::vector<double>(sums.jtr, sums.jtr + 6), sums.loss, sums.weight,
                         sums.inliers, sums.pixels);

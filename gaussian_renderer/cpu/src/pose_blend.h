@@ -79,7 +79,14 @@ inline bool pose_part(const Tangent* tangents, const Pair* pairs, PoseScratch& p
   return any(free);
 }
 
+template <bool HOLD>
+SPLATPOSE_INLINE F fold_number(F x) {
+  return HOLD ? held(x, PIXEL_LARGEST) : x;
+}
+
 // Adds the residuals of the tile: Huber's weight on the norm of a pixel's residual over channels.
+// With HOLD, what has overflowed is held within PIXEL_LARGEST.
+template <bool HOLD>
 inline void fold_tile(const PoseScratch& p, const Residual& residual, uint64_t blocks,
                       double* sums) {
   const BlendScratch& s = p.blend;
@@ -87,14 +94,15 @@ inline void fold_tile(const PoseScratch& p, const Residual& residual, uint64_t b
   for (uint64_t m = blocks; m; m &= m - 1) {
     for (int part = 0; part < PARTS; ++part) {
       const int at = __builtin_ctzll(m) * BLOCK_PIXELS + part * LANES;
-      const F through = 1.0f - load(s.alpha + at), given = load(p.weight + at);
+      const F through = 1.0f - load(s.alpha + at), given = fold_number<HOLD>(load(p.weight + at));
       F r[3], d[3][TWIST], square{};
       for (int c = 0; c < 3; ++c) {
         const F behind = through * residual.background[c];
-        r[c] = load(s.channel[c] + at) + behind - load(p.target[c] + at);
+        r[c] = fold_number<HOLD>(load(s.channel[c] + at) + behind - load(p.target[c] + at));
         square = fma(r[c], r[c], square);
         for (int k = 0; k < TWIST; ++k) {
-          d[c][k] = fma(behind, load(p.log_rate[k] + at), load(p.derivative[c][k] + at));
+          d[c][k] = fold_number<HOLD>(
+              fma(behind, load(p.log_rate[k] + at), load(p.derivative[c][k] + at)));
         }
       }
       const F norm = square_root(square), huber = broadcast(residual.huber);
@@ -155,7 +163,10 @@ inline void pose_tile(const Frame& frame, int64_t tile, const Residual& residual
       if (!still) open &= ~(1ull << block);
     }
   }
-  fold_tile(p, residual, inside, sums);
+  fold_tile<false>(p, residual, inside, sums);
+  double zero = 0.0;
+  for (int n = 0; n < SUMS; ++n) zero += 0.0 * sums[n];
+  if (!(zero == 0.0)) fold_tile<true>(p, residual, inside, sums);
 }
 
 inline void pose_sums(Frame& frame, const Cloud& cloud, const Residual& residual, NormalSums& out,

@@ -50,7 +50,8 @@ SPLATPOSE_INLINE void place(const Pinhole& camera, Projected& g) {
     g.point[i] = broadcast(view[9 + i]);
     for (int j = 0; j < 3; ++j) g.point[i] = fma(g.mean[j], broadcast(view[3 * i + j]), g.point[i]);
   }
-  const Mask in_front = above(g.point[2], broadcast(NEAR_PLANE));
+  const Mask in_front = both(above(g.point[2], broadcast(NEAR_PLANE)),
+                             at_least(broadcast(LARGEST), g.point[2]));
   g.drawn = in_front;
   g.inverse_z = 1.0f / select(in_front, g.point[2], broadcast(1.0f));
   const float focal[2] = {camera.fx, camera.fy}, centre[2] = {camera.cx, camera.cy};
@@ -117,10 +118,11 @@ SPLATPOSE_INLINE void project_lanes(const Pinhole& camera, const Cloud& cloud, i
   g.log2_opacity = -log2(rest);
   place(camera, g);
   shape(g);
-  // A NaN would slip through minimum and maximum, so the raw numbers are looked at.
-  const F raw = g.mean[0] + g.mean[1] + g.mean[2] + log_scale[0] + log_scale[1] + log_scale[2] +
-                length2 + logit[0];
-  g.drawn = both(g.drawn, at_least(raw - raw, F{}));
+  // A NaN would slip through minimum and maximum, so the raw numbers are looked at: 0 times each is
+  // NaN where it is not finite.
+  F raw = length2 * F{} + logit[0] * F{};
+  for (int k = 0; k < 3; ++k) raw = fma(g.mean[k], F{}, fma(log_scale[k], F{}, raw));
+  g.drawn = both(g.drawn, at_least(raw, F{}));
   g.drawn = both(g.drawn, at_least(g.log2_opacity, broadcast(-LOG2_255)));
 }
 

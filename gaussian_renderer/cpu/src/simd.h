@@ -22,6 +22,7 @@ constexpr int LANES = 4;
 
 typedef float F __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));  // wraps around where I overflows
 typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define SPLATPOSE_INLINE inline __attribute__((always_inline))
@@ -141,7 +142,25 @@ class FlushSubnormals {
 #endif
 };
 
+// NaN becomes `low`.
 SPLATPOSE_INLINE F clamp(F x, F low, F high) { return minimum(maximum(x, low), high); }
+
+// As clamp between -most and most, but NaN stays.
+SPLATPOSE_INLINE F limited(F x, float most) {
+  return minimum(broadcast(most), maximum(broadcast(-most), x));
+}
+
+// As limited, but NaN, which overflows have left undefined, becomes 0.
+SPLATPOSE_INLINE F held(F x, float most) { return keep(at_least(x, x), limited(x, most)); }
+
+// Holds K registers; a look at them is all that it costs where nothing has overflowed.
+template <int K>
+SPLATPOSE_INLINE void hold(F* x, float most) {
+  Mask fine = at_least(broadcast(most), absolute(x[0]));
+  for (int k = 1; k < K; ++k) fine = both(fine, at_least(broadcast(most), absolute(x[k])));
+  if (bits(fine) == (1u << LANES) - 1) return;
+  for (int k = 0; k < K; ++k) x[k] = held(x[k], most);
+}
 
 template <class T>
 SPLATPOSE_INLINE T smaller(T a, T b) {
@@ -192,7 +211,7 @@ SPLATPOSE_INLINE void exp2_of(F* x) {
   for (int k = 1; k < 6; ++k) {
     for (int j = 0; j < U; ++j) y[j] = fma(x[j], y[j], broadcast(polynomial[k]));
   }
-  for (int j = 0; j < U; ++j) x[j] = (F)((I)y[j] + ((I)shifted[j] << 23));
+  for (int j = 0; j < U; ++j) x[j] = (F)((Bits)y[j] + ((Bits)shifted[j] << 23));
 #endif
 }
 
@@ -209,7 +228,7 @@ SPLATPOSE_INLINE F exponential(F x) {
 SPLATPOSE_INLINE F log2(F x) {
   const I bits = (I)x;
   const I exponent = (bits - 0x3f3504f3) >> 23;  // mantissa into [sqrt(1/2), sqrt(2))
-  const F m = (F)(bits - (exponent << 23));
+  const F m = (F)((Bits)bits - ((Bits)exponent << 23));
   const F s = (m - 1.0f) / (m + 1.0f);
   const F s2 = s * s;
   F y = fma(s2, broadcast(0.32059f), broadcast(0.41219858f));

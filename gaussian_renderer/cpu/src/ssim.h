@@ -11,6 +11,7 @@ namespace splatpose::SPLATPOSE_ISA {
 constexpr int INPUTS = 4;     // filtered maps: x, y, x^2 + y^2, x y
 constexpr int GRADIENTS = 3;  // of SSIM by the filtered x, x^2 + y^2 and x y
 constexpr float SSIM_C1 = 0.01f * 0.01f, SSIM_C2 = 0.03f * 0.03f;
+constexpr float VALUE_LARGEST = 1e8f;  // values beyond it count as it: their fourth power fits
 
 struct LossScale {
   float l1, ssim;  // weight of each term divided by the number of values
@@ -84,7 +85,8 @@ inline void take_row(const LossPlane& p, int row) {
   const int end = smaller(span.to + REACH, p.registers()) * LANES;
   for (int i = larger(span.from - REACH, 0) * LANES; i < end; i += LANES) {
     const int count = smaller(LANES, p.width - i);
-    const F a = load_some(x + i, count), b = load_some(y + i, count);
+    const F a = limited(load_some(x + i, count), VALUE_LARGEST);
+    const F b = limited(load_some(y + i, count), VALUE_LARGEST);
     store(p.row(0) + i, a);
     store(p.row(1) + i, b);
     store(p.row(2) + i, fma(a, a, b * b));
@@ -102,7 +104,8 @@ SPLATPOSE_INLINE Similarity similarity(F mean_x, F mean_y, F squares, F product)
   const F cross = mean_x * mean_y, own = fma(mean_x, mean_x, mean_y * mean_y);
   const F a1 = fma(broadcast(2.0f), cross, broadcast(SSIM_C1));
   const F a2 = fma(broadcast(2.0f), product - cross, broadcast(SSIM_C2));
-  const F b1 = own + SSIM_C1, b2 = squares - own + SSIM_C2;
+  // The variance of bright values may come out negative, more than C2 makes up for.
+  const F b1 = own + SSIM_C1, b2 = maximum(broadcast(0.5f * SSIM_C2), squares - own + SSIM_C2);
   const F inverse = 1.0f / (b1 * b2);
   Similarity s;
   s.value = a1 * a2 * inverse;
@@ -171,7 +174,8 @@ inline void finish_rows(const LossPlane& p, int first, double* sums) {
     const int count = smaller(LANES, p.width - x);
     for (int j = 0; j < rows; ++j) {
       const int64_t at = static_cast<int64_t>(first + j) * p.width + x;
-      const F a = load_some(p.image + at, count), b = load_some(p.target + at, count);
+      const F a = limited(load_some(p.image + at, count), VALUE_LARGEST);
+      const F b = limited(load_some(p.target + at, count), VALUE_LARGEST);
       const F difference = a - b;
       total[j] += absolute(difference);
       const F sign = keep(above(difference, F{}), broadcast(p.scale.l1)) -
