@@ -153,7 +153,9 @@ def _query(run: Run) -> str | None:
     return f"{seconds['total']:.2f} s ({stages}; {_threads(run.settings['threads'])})"
 
 
-def _threads(count: int) -> str:
+def _threads(count: int | None) -> str:
+    if count is None:
+        return "all cores"
     return "one thread" if count == 1 else f"{count} threads"
 
 

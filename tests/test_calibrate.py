@@ -249,8 +249,12 @@ def test_a_model_of_nothing_is_named(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = shutil.copytree(capture, tmp_path / "empty")
-    for path in (source / "train/good").glob("*.png"):
-        Image.new("RGB", (32, 32), "white").save(path)
+    for number, path in enumerate(sorted((source / "train/good").glob("*.png"))):
+        image = Image.new("RGB", (32, 32), "white")
+        image.paste(
+            "black", (7 * number % 28, 11 * number % 28, 7 * number % 28 + 3, 11 * number % 28 + 3)
+        )
+        image.save(path)
     with pytest.raises(InputError, match="silhouettes have no point in common: check"):
         train(small(source, tmp_path / "empty_model", iterations=5))
     unseen = "train.largest_contribution"
