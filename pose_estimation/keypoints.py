@@ -18,6 +18,7 @@ _CONTRAST = 0.025
 # many times. On a thin dark object that gives twice the inliers and costs 2 ms.
 _LEVELLED, _TILES = 4.0, (8, 8)
 _LENGTH = 512.0  # of a descriptor; its values then fit into 8 bits
+MIN_INLIERS = 8  # of a pose
 _SOLID = 0.9  # opacity of the rendering under a keypoint that may be lifted
 
 
@@ -72,3 +73,31 @@ def lift(model: ObjectRenderer, camera: Camera, pixels: Tensor) -> tuple[Tensor,
     local = torch.stack([ray_x * z, ray_y * z, z], dim=1)
     to_world = inverse(camera.world_to_camera)
     return local @ to_world[:3, :3].T + to_world[:3, 3], solid
+
+
+def solve_pnp(
+    points: Tensor, pixels: Tensor, camera: Camera, tolerance: float
+) -> tuple[Tensor, int] | None:
+    """World_to_camera [4, 4] by which pixels [P, 2] show points [P, 3], and the number of inliers.
+
+    RANSAC, then Levenberg-Marquardt on the inliers: those within `tolerance` pixels of an image of
+    400 pixels. None with fewer than `MIN_INLIERS`.
+    """
+    if len(points) < MIN_INLIERS:
+        return None
+    world, image, matrix = points.numpy(), pixels.numpy(), camera.intrinsics.numpy()
+    cv2.setRNGSeed(0)  # the same query gives the same pose
+    found, rotation, translation, inliers = cv2.solvePnPRansac(
+        world, image, matrix, None, iterationsCount=1000, confidence=0.999,
+        reprojectionError=tolerance * max(camera.width, camera.height) / 400,
+        flags=cv2.USAC_ACCURATE,
+    )  # fmt: skip
+    if not found or inliers is None or len(inliers) < MIN_INLIERS:
+        return None
+    kept = inliers[:, 0]
+    rotation, translation = cv2.solvePnPRefineLM(
+        world[kept], image[kept], matrix, None, rotation, translation
+    )
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
+    return (torch.from_numpy(pose), len(kept)) if np.isfinite(pose).all() else None

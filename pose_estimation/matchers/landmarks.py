@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from scene.se3 import inverse
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, keep_distinct
-from ..keypoints import find_keypoints
+from ..keypoints import MIN_INLIERS, find_keypoints, solve_pnp
 from ..landmarks import one_opencv_thread
 
 _KEYPOINTS = 800  # of a query
@@ -27,7 +25,6 @@ _SAME_PLACE = 0.02  # of the object's radius: nearer landmarks are one place
 _NEXT = 4  # landmarks of a keypoint among which the next place is sought
 _LENGTH_SQUARED = 512.0**2  # of a descriptor
 _RANSAC_PIXELS = 4.0  # in a picture of 400 pixels
-_MIN_INLIERS = 8
 _SEPARATION = 0.05  # radians
 
 
@@ -61,7 +58,7 @@ class LandmarkMatcher:
         """Distinct poses of a query [3, H, W] by number of inliers, best first; maybe none."""
         with one_opencv_thread():
             keypoints = find_keypoints(image, _KEYPOINTS)
-            if len(keypoints.pixels) < _MIN_INLIERS:
+            if len(keypoints.pixels) < MIN_INLIERS:
                 return []
             descriptors = keypoints.descriptors.float()
             poses: list[Tensor] = []
@@ -69,7 +66,10 @@ class LandmarkMatcher:
             for number, cone in enumerate(self._cones(descriptors)):
                 if number >= _CONES_AT_LEAST and max(scores, default=0.0) >= SURE:
                     break
-                solved = self._solve(keypoints.pixels, *self._matches(descriptors, cone), camera)
+                first, second = self._matches(descriptors, cone)
+                solved = solve_pnp(
+                    self._points[second], keypoints.pixels[first], camera, _RANSAC_PIXELS
+                )
                 if solved is not None:
                     poses.append(solved[0])
                     scores.append(float(solved[1]))
@@ -91,7 +91,7 @@ class LandmarkMatcher:
         for _ in range(_CONES):
             each = self._near.double() @ votes
             view = int(each.argmax())
-            if each[view] < _MIN_INLIERS:
+            if each[view] < MIN_INLIERS:
                 break
             near = self._near[view]
             cones.append(near[self._views].nonzero()[:, 0])
@@ -108,32 +108,6 @@ class LandmarkMatcher:
         rest = distance.masked_fill(~elsewhere, torch.inf).amin(dim=1)
         kept = (distance[:, 0] < _RATIO * rest).nonzero()[:, 0]
         return kept, cone[place[kept, 0]]
-
-    def _solve(
-        self, keypoints: Tensor, first: Tensor, second: Tensor, camera: Camera
-    ) -> tuple[Tensor, int] | None:
-        """World_to_camera [4, 4] by which keypoints [Q, 2] show landmarks, matched by index [P],
-        and the number of inliers; or None.
-        """
-        if len(first) < _MIN_INLIERS:
-            return None
-        points, pixels = self._points[second].numpy(), keypoints[first].numpy()
-        matrix = camera.intrinsics.numpy()
-        tolerance = _RANSAC_PIXELS * max(camera.width, camera.height) / 400
-        cv2.setRNGSeed(0)  # the same query gives the same pose
-        found, rotation, translation, inliers = cv2.solvePnPRansac(
-            points, pixels, matrix, None, iterationsCount=1000, reprojectionError=tolerance,
-            confidence=0.999, flags=cv2.USAC_ACCURATE,
-        )  # fmt: skip
-        if not found or inliers is None or len(inliers) < _MIN_INLIERS:
-            return None
-        kept = inliers[:, 0]
-        rotation, translation = cv2.solvePnPRefineLM(
-            points[kept], pixels[kept], matrix, None, rotation, translation
-        )
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
-        return (torch.from_numpy(pose), len(kept)) if np.isfinite(pose).all() else None
 
 
 def make(gallery: Gallery, model: ObjectRenderer, weights: Path | None) -> LandmarkMatcher:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +14,12 @@ from scene.weights import XFEAT, load_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, keep_distinct
-from ..keypoints import lift
+from ..keypoints import lift, solve_pnp
 from .silhouette import SilhouetteMatcher
 
 _KEYPOINTS = 1024  # per image
 _SIMILARITY = 0.8  # cosine of two descriptors that may match
-_RANSAC_PIXELS = 6.0
-_MIN_INLIERS = 8
+_RANSAC_PIXELS = 6.0  # in an image of 400 pixels
 _NEIGHBOURS = 10  # train views that are matched with a query
 
 
@@ -65,7 +62,9 @@ class XFeatMatcher:
         keypoints, descriptors = self._detect(image)
         poses, scores = [], []
         for view in self._nearest_views(by_looks):
-            solved = self._solve(keypoints, descriptors, self._views[view], camera)
+            first, second = mutual_matches(descriptors, self._views[view].descriptors)
+            points = self._views[view].points[second]
+            solved = solve_pnp(points, keypoints[first], camera, _RANSAC_PIXELS)
             if solved is not None:
                 poses.append(solved[0])
                 scores.append(float(solved[1]))
@@ -102,30 +101,6 @@ class XFeatMatcher:
         keypoints, descriptors = self._detect(self._gallery.image(view))
         points, solid = lift(model, self._gallery.camera(view), keypoints)
         return LiftedView(points, descriptors[solid])
-
-    def _solve(
-        self, keypoints: Tensor, descriptors: Tensor, view: LiftedView, camera: Camera
-    ) -> tuple[Tensor, int] | None:
-        """World_to_camera [4, 4] and the number of inliers, or None."""
-        first, second = mutual_matches(descriptors, view.descriptors)
-        if len(first) < _MIN_INLIERS:
-            return None
-        points, pixels = view.points[second].numpy(), keypoints[first].numpy()
-        matrix = camera.intrinsics.numpy()
-        cv2.setRNGSeed(0)  # the same query gives the same pose
-        found, rotation, translation, inliers = cv2.solvePnPRansac(
-            points, pixels, matrix, None, iterationsCount=200, reprojectionError=_RANSAC_PIXELS,
-            flags=cv2.SOLVEPNP_EPNP,
-        )  # fmt: skip
-        if not found or inliers is None or len(inliers) < _MIN_INLIERS:
-            return None
-        kept = inliers[:, 0]
-        rotation, translation = cv2.solvePnPRefineLM(
-            points[kept], pixels[kept], matrix, None, rotation, translation
-        )
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]
-        return (torch.from_numpy(pose), len(kept)) if np.isfinite(pose).all() else None
 
 
 def make(gallery: Gallery, model: ObjectRenderer, weights: Path | None) -> XFeatMatcher:
