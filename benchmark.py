@@ -21,8 +21,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from anomaly import feature_names
 from benchmarks.paper.plan import BASELINES, Axes, Job, Settings, find_sources, plan
 from benchmarks.paper.run import Benchmark, Engine, run_benchmark
+from gaussian_renderer import backend_help
 from pipeline.command_line import run
 from pose_estimation import matcher_names
 from scene import InputError
@@ -67,12 +69,11 @@ class BenchmarkConfig:
     """Longer side of the images, pixels."""
     matcher: Annotated[str | None, tyro.conf.arg(metavar="|".join(matcher_names()))] = None
     """Coarse pose, instead of the presets'."""
-    features: Literal["auto", "efficientnet_b4", "classical", "rgb"] | None = None
+    features: Annotated[str | None, tyro.conf.arg(metavar="|".join(feature_names()))] = None
     """What is compared, instead of the presets'."""
     weights: Path | None = None
     """Folder with weight files."""
-    backend: str = "auto"
-    """auto, cpu, triton, gsplat, graphdeco or reference."""
+    backend: Annotated[str, tyro.conf.arg(help=backend_help())] = "auto"
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 1

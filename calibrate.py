@@ -67,6 +67,7 @@ _SUSPICIOUS = 1.0  # pixels between input and estimated poses
 # from their input poses but well modelled, hence the second figure beside the pixels.
 _LOST, _LOST_PSNR = 0.025, 18.0  # of the image's side; dB of held-out views below which that counts
 _LEAST_PSNR = 14.0  # dB, wherever they are found
+_FAR = 10.0  # times the threshold: photographs that raise it by more are not of good parts
 _CHECKPOINT_EVERY = 1000  # iterations of a fold's training
 
 
@@ -108,6 +109,8 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
     folder = ModelFolder(config.model)
     stored = folder.load_config()
     config = _resolved(config, stored["settings"])
+    check_folds(config.folds or 0, len(stored["views"]) + len(stored["held_out"]))
+    photographs = [] if config.good is None else _good_queries(config.good)
     with folder.lock():
         calibration = _what_fits(config, folder) if if_needed else None
         if calibration is not None:
@@ -124,7 +127,9 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
         if config.folds:
             calibration = _with_folds(config, folder, everything, calibration)
         if config.good is not None:
-            calibration = _with_photographs(config, folder, calibration)
+            calibration = _with_photographs(config, folder, calibration, photographs)
+    for name, scores in calibration.scores.items() if config.good is None else ():
+        print(f"{name}: {_threshold(scores)}, from {scores.origin}")
     return calibration
 
 
@@ -161,6 +166,18 @@ def check_folds(count: int, views: int) -> None:
             f"--folds {count}: {views} views can be split into 2 to {views // MINIMAL_COUNT} folds "
             f"of at least {MINIMAL_COUNT} views; 0 trains no further models"
         )
+
+
+def _good_queries(root: Path) -> list[Path]:
+    """The photographs in a folder, without those whose folder is called by a kind of defect."""
+    queries = read_queries(root)
+    for query in queries:
+        if query.is_anomalous:
+            print(f"left out: {query.image_path}: its folder says that it is defective")
+    good = [query.image_path for query in queries if not query.is_anomalous]
+    if not good:
+        raise InputError(f"--good: '{root}' holds no photograph of a good part: add some")
+    return good
 
 
 def _read(config: CalibrateConfig, folder: ModelFolder, stored: dict[str, Any]) -> Training:
@@ -341,7 +358,7 @@ def _warn_of_few(held_out: int) -> None:
     print(
         f"warning: {held_out} held-out views are too few for a threshold (at least "
         f"{MINIMAL_COUNT}): detect.py will give scores but no verdicts; use more views, train with "
-        "--holdout-every and a smaller number, or calibrate.py --good FOLDER"
+        "--holdout-every and a smaller number"
     )
 
 
@@ -372,11 +389,14 @@ def _with_folds(
 
     check_folds(config.folds or 0, len(everything.views))
     scores: dict[str, list[float]] = {}
+    names = {config.preset_features, config.features or ""} - {""}
+    for name in names - {"residual"}:  # before hours of training
+        make_features(name, config.weights, everything.device)
     for number in range(config.folds or 0):
         print(f"fold {number + 1} of {config.folds}")
-        fold = folder.fold(number)
+        fold = folder.fold(number, config.folds or 0, [view.name for view in everything.views])
         found = _what_fits(replace(config, folds=0), fold)
-        if found is None:
+        if found is None or not names <= set(found.scores):  # of other features, or cut short
             training, held_out = split_training(everything, config.folds or 0, number)
             path = fold.point_cloud_path(config.iteration)
             if not path.is_file():
@@ -403,7 +423,10 @@ def _with_folds(
 
 
 def _with_photographs(
-    config: CalibrateConfig, folder: ModelFolder, calibration: Calibration
+    config: CalibrateConfig,
+    folder: ModelFolder,
+    calibration: Calibration,
+    photographs: list[Path],
 ) -> Calibration:
     """The scores of photographs of good parts added to those of the held-out views.
 
@@ -417,10 +440,13 @@ def _with_photographs(
     settings = InspectionSettings(
         preset, device, config.backend, config.threads or 1, config.weights,
     )  # fmt: skip
+    if calibration.pose_check is None:
+        raise InputError(
+            "--good: poses of photographs can only be checked with at least "
+            f"{MINIMAL_COUNT} held-out views that are found again: train with more"
+        )
     inspector = open_inspector(folder, settings)
-    found = inspect_photographs(
-        inspector, [query.image_path for query in read_queries(config.good)]
-    )
+    found = inspect_photographs(inspector, photographs)
     for path, reason in found.left_out:
         print(f"left out: {path}: {reason}")
     name, before = inspector.scorer.name, inspector.scores
@@ -432,6 +458,13 @@ def _with_photographs(
             "photographs"
         )
     scores = fit_score_distribution(held_out, found.scores, models)
+    if before is not None and scores.threshold().value > _FAR * before.threshold().value:
+        raise InputError(
+            f"--good: with the photographs in '{config.good}' the threshold would rise from "
+            f"{before.threshold().value:.4g} to {scores.threshold().value:.4g}, and defects would "
+            "pass: check that they show good parts of this object, in the light of the training "
+            "(the threshold now stands on the held-out views alone)"
+        )
     path = folder.calibration_views_path
     kept = CalibrationViews.load(path) if path.is_file() else CalibrationViews([], [])
     found.join(kept, inspector).save(path)
@@ -442,9 +475,12 @@ def _with_photographs(
 
 
 def _say_moved(before: ScoreDistribution | None, after: ScoreDistribution) -> None:
-    new = after.threshold()
     old = "none" if before is None else f"{before.threshold().value:.4g}"
-    print(f"threshold for 1 % false alarms: {old} -> {new.value:.4g}, from {after.origin}")
+    print(f"{_threshold(after)} (was {old}), from {after.origin}")
+
+
+def _threshold(scores: ScoreDistribution) -> str:
+    return f"threshold for 1 % false alarms: {scores.threshold().value:.4g}"
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ class CalibrationViews:
         """Writes one .npz file, atomically."""
         cameras = self.cameras
         arrays = {
-            "images": torch.stack(self.images).numpy(),
+            "pixels": torch.cat([i.flatten() for i in self.images]).numpy(),  # of any sizes
             "world_to_camera": torch.stack([c.world_to_camera for c in cameras]).numpy(),
             "lenses": np.array([[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras]),
             "photographs": np.array(self.photographs),
@@ -90,7 +90,11 @@ class CalibrationViews:
                     poses, archive["lenses"].tolist(), strict=True
                 )
             ]
-            images = list(torch.from_numpy(archive["images"]))
-            if len(images) != len(cameras):
-                raise ValueError(f"{len(images)} images for {len(cameras)} cameras")
+            sizes = [3 * camera.height * camera.width for camera in cameras]
+            images = [
+                pixels.reshape(3, camera.height, camera.width)
+                for pixels, camera in zip(
+                    torch.from_numpy(archive["pixels"]).split(sizes), cameras, strict=True
+                )
+            ]
             return cls(images, cameras, int(archive["photographs"]))

@@ -96,9 +96,10 @@ class ModelFolder:
         """The good images that set the threshold, at the poses that were found."""
         return self.root / "calibration_views.npz"
 
-    def fold(self, number: int) -> "ModelFolder":
-        """Where the model without one fold of the views lies until all are done."""
-        return ModelFolder(self.root / "folds" / str(number))
+    def fold(self, number: int, count: int, views: Sequence[str]) -> "ModelFolder":
+        """Where the model without one of `count` folds of these views lies until all are done."""
+        digest = hashlib.sha256("\n".join(views).encode()).hexdigest()[:8]
+        return ModelFolder(self.root / "folds" / f"{number}_of_{count}_{digest}")
 
     def point_cloud_path(self, iteration: int) -> Path:
         """Where 3DGS viewers look for the Gaussians."""

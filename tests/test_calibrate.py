@@ -19,8 +19,9 @@ from anomaly import FEATURES
 from anomaly.features import RgbFeatures
 from calibrate import CalibrateConfig, calibrate
 from detect import DetectConfig, detect
+from pipeline.calibration import CalibrationViews
 from pipeline.model_folder import ModelFolder
-from scene import InputError, read_capture
+from scene import Camera, InputError, read_capture
 from scene.se3 import camera_centres
 from train import TrainConfig, optimise, train
 
@@ -63,7 +64,8 @@ def test_folds_put_the_threshold_on_all_views_and_resume(
         patch.setattr("train.optimise", second_dies)
         with pytest.raises(KeyboardInterrupt):
             calibrate(interrupted)
-        assert folder.fold(0).load_calibration(ITERATIONS).scores
+        (first,) = (folder.root / "folds").glob("0_of_2_*")
+        assert ModelFolder(first).load_calibration(ITERATIONS).scores
         calibrate(interrupted)
         assert len(calls) == 3  # the first fold was not trained again
     pooled = folder.load_calibration(ITERATIONS)
@@ -112,6 +114,35 @@ def test_photographs_of_good_parts_move_the_threshold(
     assert "and 8 photographs" in found["threshold_message"]
     other = detect(DetectConfig(folder.root, output=tmp_path / "lab", features="lab")).results
     assert "and 8 photographs" in other["summary"]["threshold_message"]
+
+
+def test_defective_photographs_do_not_set_the_threshold(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Called defective by their folder, or raising the threshold out of all proportion."""
+    folder = ModelFolder(train(small(capture, tmp_path / "model")))
+    before = folder.load_calibration(ITERATIONS)
+    calibrate(CalibrateConfig(folder.root, good=capture / "test"))
+    said = capsys.readouterr().out
+    assert re.search(r"left out: .*Burrs.*: its folder says that it is defective", said)
+    assert "threshold for 1 % false alarms" in said
+    unnamed = tmp_path / "unnamed"
+    for number, pose in enumerate(orbit(17)[1:9]):
+        holed = ball_image(pose)
+        ImageDraw.Draw(holed).rectangle((14, 14, 17, 17), fill=(0, 0, 0))
+        save_image(unnamed / f"{number}.png", holed)
+    with pytest.raises(InputError, match="the threshold would rise"):
+        calibrate(CalibrateConfig(folder.root, good=unnamed))
+    assert folder.load_calibration(ITERATIONS) == before
+    calibrate(CalibrateConfig(folder.root, good=capture / "test/good"))
+    stamp = folder.calibration_path.stat().st_mtime_ns
+    for wrong in (
+        CalibrateConfig(folder.root, folds=1),
+        CalibrateConfig(folder.root, good=tmp_path / "none"),
+    ):
+        with pytest.raises(InputError):
+            calibrate(wrong)
+    assert folder.calibration_path.stat().st_mtime_ns == stamp  # nothing was lost
 
 
 def test_any_features_get_a_threshold_and_verdicts(capture: Path, tmp_path: Path) -> None:
@@ -261,3 +292,12 @@ def test_a_model_of_nothing_is_named(
     monkeypatch.setattr(unseen, lambda model, _: torch.zeros(len(model.gaussians)))
     with pytest.raises(InputError, match="Nothing of the object is left"):
         train(small(capture, tmp_path / "model", iterations=5))
+
+
+def test_calibration_views_may_differ_in_size(tmp_path: Path) -> None:
+    cameras = [Camera(torch.eye(4).double(), 9.0, 9.0, w / 2, 3.0, w, 6) for w in (4, 7)]
+    images = [torch.randint(0, 256, (3, 6, w), dtype=torch.uint8) for w in (4, 7)]
+    CalibrationViews(images, cameras).save(tmp_path / "views.npz")
+    again = CalibrationViews.load(tmp_path / "views.npz")
+    assert all(map(torch.equal, again.images, images))
+    assert [camera.width for camera in again.cameras] == [4, 7]
