@@ -185,7 +185,10 @@ def _read(config: CalibrateConfig, folder: ModelFolder, stored: dict[str, Any]) 
     settings = stored["settings"]
     device, _ = choose_device(config.device, config.backend)
     assert config.source is not None
-    capture = read_capture(config.source, settings["resolution"])
+    try:
+        capture = read_capture(config.source, settings["resolution"])
+    except InputError as error:
+        raise InputError(f"{error} If the capture has moved, name it with --source.") from error
     check_world(folder, capture)
     names = {*stored["views"], *stored["held_out"]}
     views = tuple(view for view in capture.views if view.name in names)

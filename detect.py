@@ -208,7 +208,10 @@ def _queries(
     """The images asked for, or the test images of the data set. Raises InputError."""
     if config.images is not None:
         return read_queries(config.images, config.good_label), None
-    capture = read_capture(stored["source"], stored["resolution"], config.good_label)
+    try:
+        capture = read_capture(stored["source"], stored["resolution"], config.good_label)
+    except InputError as error:
+        raise InputError(f"{error} Or name the images to inspect with --images.") from error
     if not capture.queries:
         raise InputError(
             f"'{capture.root}' has no test images: name images with --images FILE_OR_FOLDER"

@@ -7,11 +7,12 @@
 A killed run goes on where it was: give the same command again. It ends by calling calibrate.py.
 """
 
+import hashlib
 import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,6 +158,7 @@ class TrainConfig:
 
 
 # What decides the result; a run resumes, or is found finished, only if these are the same.
+_VIEWS = "views_sha256"
 _IDENTITY = (
     "preset", *_FROM_PRESET, "holdout_every", "refine_poses", "views_fraction", "resolution",
     "seed", "source",
@@ -179,12 +181,14 @@ def train(config: TrainConfig) -> Path:
     chosen = subset_views(capture.views, config.views_fraction, config.seed)
     config = config.with_holdout(len(chosen))
     check_folds(config.folds, len(chosen))
+    settings = config.as_json() | {_VIEWS: _digest(chosen)}
     with folder.lock():
-        if _is_finished(folder, config.as_json(), config.overwrite):
+        if _is_finished(folder, settings, config.overwrite):
             check_world(folder, capture)
             print(f"{folder.root} is already trained with these settings")
         else:
-            _train(config, folder, capture, chosen, threads)
+            write_json(folder.settings_path, settings)
+            _train(config, folder, capture, chosen, threads, settings)
     wanted = CalibrateConfig(
         folder.root, folds=config.folds, backend=config.backend, device=config.device,
         threads=threads,
@@ -195,11 +199,9 @@ def train(config: TrainConfig) -> Path:
 
 def _train(
     config: TrainConfig, folder: ModelFolder, capture: Capture, chosen: tuple[View, ...],
-    threads: int,
+    threads: int, settings: dict[str, Any],
 ) -> None:  # fmt: skip
-    """One model, from the chosen views to config.json."""
-    settings = config.as_json()
-    write_json(folder.settings_path, settings)
+    """One model, from the chosen views to config.json, which keeps the settings."""
     device, why = choose_device(config.device, config.backend)
     training = Training(
         capture, chosen, read_train_images(capture, chosen), config.recipe(), config.seed, device,
@@ -437,6 +439,14 @@ def _check(config: TrainConfig) -> None:
         raise InputError("--checkpoint-every must be at least 1")
 
 
+def _digest(views: Sequence[View]) -> str:
+    """Names and poses of views as SHA-256: a checkpoint belongs to these."""
+    digest = hashlib.sha256()
+    for view in views:
+        digest.update(view.name.encode() + b"\0" + view.camera.world_to_camera.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool) -> bool:
     """Whether this very run has ended already; clears the folder of another one if allowed.
 
@@ -448,7 +458,14 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
     for path in (folder.config_path, folder.settings_path):
         if path.is_file():
             stored = read_json(path)
-            stored = stored.get("settings", stored)
+            stored = stored.get("settings", stored) if isinstance(stored, dict) else None
+            if not isinstance(stored, dict):
+                raise InputError(f"'{path}' is damaged: restore it, or add --overwrite")
+            if stored.get(_VIEWS, settings[_VIEWS]) != settings[_VIEWS]:  # older ones lack it
+                raise InputError(
+                    f"'{folder.root}' holds a run on other views: those of '{settings['source']}' "
+                    "have changed since; choose another folder with -m, or add --overwrite"
+                )
             # An older version did not know every setting: then the default was what it did.
             known = {name: getattr(TrainConfig, name, None) for name in _IDENTITY} | stored
             differing = [name for name in _IDENTITY if known[name] != settings[name]]

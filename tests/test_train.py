@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,3 +243,14 @@ def test_help_names_the_values_of_the_presets() -> None:
         assert f"{name}{TRAINING[preset].sh_degree}" in text
     assert f"default {TRAINING['default'].max_gaussians:,} (paper: none)" in text
     assert TRAINING["paper"].max_gaussians is None
+
+
+def test_a_capture_that_lost_a_view_is_not_resumed(capture: Path, tmp_path: Path) -> None:
+    """Views that were trained on would be held out."""
+    source = shutil.copytree(capture, tmp_path / "ball")
+    train(small(source, tmp_path / "m", iterations=5))
+    content = json.loads((source / "transforms.json").read_text())
+    content["frames"] = content["frames"][1:]
+    (source / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="holds a run on other views"):
+        train(small(source, tmp_path / "m", iterations=5))
