@@ -79,8 +79,8 @@ class CalibrateConfig:
     """Model folder that train.py wrote."""
     folds: int | None = None
     """5-fold calibration (--folds 5): five extra models give every view a held-out score. From 99
-    views on, the 1 % threshold is then an empirical quantile, not an extrapolation. Default: as
-    the model was trained; 0 trains no further models."""
+    views on, the 1 % threshold is then an empirical quantile, not an extrapolation. Default: what
+    train.py was told; 0 trains no further models."""
     good: Path | None = None
     """Folder with photographs of good parts at unknown poses, taken at the station: their poses
     are found and their scores are added to those of the held-out views."""
@@ -490,7 +490,7 @@ def main() -> None:
     """Command line."""
     run(
         lambda: calibrate(tyro.cli(CalibrateConfig, description=__doc__)),
-        "the same command calibrates anew",
+        "the same command calibrates anew; finished folds are kept",
     )
 
 

@@ -11,7 +11,7 @@ from gaussian_renderer import ObjectRenderer
 from scene import Camera
 from scene.se3 import inverse
 
-_LARGEST = 480  # pixels: the longer side of the picture in which keypoints are looked for
+_LARGEST = 480  # pixels: the longer side of the image in which keypoints are looked for
 # Below .024 OpenCV rounds its first test to nothing and examines every flat pixel: 4 times slower.
 _CONTRAST = 0.025
 # Dark and faint texture counts too: contrast is levelled within 8 x 8 tiles (CLAHE), at most so
@@ -23,14 +23,14 @@ _SOLID = 0.9  # opacity of the rendering under a keypoint that may be lifted
 
 
 class Keypoints(NamedTuple):
-    """The keypoints of one picture."""
+    """The keypoints of one image."""
 
     pixels: Tensor  # [M, 2] float64, pixel centres at + 0.5
     descriptors: Tensor  # [M, 128] uint8, of length 512 up to rounding
 
 
 def find_keypoints(image: Tensor, most: int) -> Keypoints:
-    """The `most` keypoints of highest contrast in a picture [3, H, W] in 0..1, best first.
+    """The `most` keypoints of highest contrast in an image [3, H, W] in 0..1, best first.
 
     OpenCV's threads give keypoints in any order: callers set them to one (`cv2.setNumThreads`).
     """

@@ -24,7 +24,7 @@ _RATIO = 0.85  # of the distances to the nearest and to the next place (Lowe 200
 _SAME_PLACE = 0.02  # of the object's radius: nearer landmarks are one place
 _NEXT = 4  # landmarks of a keypoint among which the next place is sought
 _LENGTH_SQUARED = 512.0**2  # of a descriptor
-_RANSAC_PIXELS = 4.0  # in a picture of 400 pixels
+_RANSAC_PIXELS = 4.0  # in an image of 400 pixels
 _SEPARATION = 0.05  # radians
 
 
