@@ -10,6 +10,7 @@ Writes results.json, results.csv, maps/, overlays/ and report.html.
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import chain, count
@@ -26,12 +27,13 @@ from anomaly import feature_names
 from gaussian_renderer import backend_help, choose_device, renders_many
 from pipeline.command_line import run, settle_threads
 from pipeline.inspector import Inspection, Inspector
+from pipeline.journal import is_unfinished, open_journal
 from pipeline.model_folder import ModelFolder, provenance
 from pipeline.open_inspector import InspectionSettings, display_scale, open_inspector
 from pipeline.presets import DETECTION
-from pipeline.results import Results
+from pipeline.results import Results, overlay_path
 from pose_estimation import PoseSettings, matcher_names
-from report import detection_report, overlay_path, write_overlay, write_report
+from report import detection_report, write_overlay, write_report
 from scene import (
     Capture,
     InputError,
@@ -60,7 +62,10 @@ class DetectConfig:
     good_label: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
     """Folders of good images, beside those called good, ok, normal, pass, ..."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder to write to; default: <model>/detections/<date and time>."""
+    """Folder to write to; default: <model>/detections/<date and time>. The same command goes on
+    with a run that was interrupted there."""
+    resume: Path | None = None
+    """Folder of an interrupted run to go on with, where the command named none."""
     preset: Literal["model", "default", "paper"] = "model"
     """`paper`: LoFTR, 175 Adam steps, EfficientNet-b4, maximum. `model`: as it was trained."""
     matcher: Annotated[str | None, tyro.conf.arg(metavar="|".join(matcher_names()))] = None
@@ -97,9 +102,10 @@ class Detections:
 def detect(config: DetectConfig) -> Detections:
     """Inspects the queries of one object. Raises InputError for anything that the user can fix.
 
-    An image that cannot be read is reported in `failures`, the others go on. Ctrl-C leaves the
-    report of what was inspected until then.
+    An image that cannot be read is reported in `failures`, the others go on. Whatever ends the run
+    leaves the report of what was inspected until then, and the same call goes on with it.
     """
+    root = _output_root(config)
     folder = ModelFolder(config.model)
     stored = folder.load_config()["settings"]
     settings, why = _settings(config, stored["preset"])
@@ -109,52 +115,62 @@ def detect(config: DetectConfig) -> Detections:
     print(f"{inspector.name}: {len(queries)} images; {'; '.join(notes)}")
     if labels := label_summary(queries):
         print(labels)
-    root = _output_root(config)
     refuse_inside(root, config.images or Path(stored["source"]), "-o")
-    with folder_lock(root, "-o"):
-        results = Results(root, inspector.threshold, _truth(capture), inspector.world)
-        scale = display_scale(inspector, folder)
-        size = config.batch_size or (_BATCH if renders_many(config.backend, settings.device) else 1)
-        complete = _inspect_all(inspector, queries, size, results, scale)
-        if not complete:
+    size = config.batch_size or (_BATCH if renders_many(config.backend, settings.device) else 1)
+    with (
+        folder_lock(root, "-o"),
+        open_journal(root, folder.identity(), _decisive(config, settings)) as journal,
+    ):
+        results = Results(root, inspector.threshold, _truth(capture), inspector.world, journal)
+        left = results.take_over(queries)
+        if results.entries:
+            print(f"{len(results.entries)} images were inspected before: {len(left)} are left")
+
+        def write(complete: bool) -> dict[str, Any]:
+            results.in_order_of(queries)
+            document = results.write(_as_json(config, settings, size, notes), complete)
+            report = detection_report(document, results.queries, inspector.name, root)
+            write_report(root / "report.html", report)
+            return document
+
+        try:
+            _inspect_all(inspector, left, size, results, display_scale(inspector, folder))
+            document = write(complete=True)
+        except BaseException as stop:  # also of a bug: hours of work may have been done
             notes.append(f"interrupted after {len(results.entries)} of {len(queries)} images")
-        document = results.write(_as_json(config, settings, size, notes), complete)
-        report = detection_report(document, results.queries, inspector.name, root)
-        write_report(root / "report.html", report)
+            with suppress(InputError, OSError):  # of a full disk; the journal holds everything
+                _say(write(complete=False)["summary"], root)
+            same = "the same command" + f" with --resume {root}" * (config.output is None)
+            stop.add_note(f"'{root}' holds what was inspected until then; {same} goes on")
+            raise
+        journal.close()
     _say(document["summary"], root)
-    if not complete:
-        raise KeyboardInterrupt
     return Detections(root, document, results.failures())
 
 
 def _inspect_all(
     inspector: Inspector, queries: Sequence[Query], size: int, results: Results, scale: float
-) -> bool:
-    """Inspects the queries, `size` at a time; false when it was interrupted."""
+) -> None:
+    """Inspects the queries, `size` at a time."""
     limit = None if inspector.threshold is None else inspector.threshold.value
     bar = tqdm(total=len(queries), unit="image", file=sys.stderr)
-    try:
-        with bar, ThreadPoolExecutor(_WRITERS) as writers:
-            for start in range(0, len(queries), size):
-                batch = queries[start : start + size]
-                found = inspector.inspect([query.image_path for query in batch])
-                pairs = [_with_mask(*pair) for pair in zip(batch, found, strict=True)]
-                for query, (inspection, mask) in zip(batch, pairs, strict=True):
-                    if inspection.error is not None:
-                        tqdm.write(f"error: {inspection.error}", file=sys.stderr)
-                    results.add(query, inspection, mask)
-                    if note := results.entries[-1]["note"]:
-                        tqdm.write(f"warning: {query.name}: {note}", file=sys.stderr)
-                overlays = [
-                    writers.submit(_write_overlay, results.root, query, *pair, scale, limit)
-                    for query, pair in zip(batch, pairs, strict=True)
-                ]
-                for written in overlays:
-                    written.result()
-                bar.update(len(batch))
-    except KeyboardInterrupt:
-        return False
-    return True
+    with bar, ThreadPoolExecutor(_WRITERS) as writers:
+        for start in range(0, len(queries), size):
+            batch = queries[start : start + size]
+            found = inspector.inspect([query.image_path for query in batch])
+            pairs = [_with_mask(*pair) for pair in zip(batch, found, strict=True)]
+            overlays = [
+                writers.submit(_write_overlay, results.root, query, *pair, scale, limit)
+                for query, pair in zip(batch, pairs, strict=True)
+            ]
+            for written in overlays:
+                written.result()
+            for query, (inspection, mask) in zip(batch, pairs, strict=True):
+                if inspection.error is not None:
+                    tqdm.write(f"error: {inspection.error}", file=sys.stderr)
+                if note := results.add(query, inspection, mask)["note"]:
+                    tqdm.write(f"warning: {query.name}: {note}", file=sys.stderr)
+            bar.update(len(batch))
 
 
 def _with_mask(query: Query, found: Inspection) -> tuple[Inspection, NDArray[np.bool_] | None]:
@@ -175,7 +191,7 @@ def _write_overlay(
     if found.image is None or found.rendering is None or found.anomaly_map is None:
         return
     flagged = None if limit is None else found.anomaly_map >= limit
-    path = overlay_path(root, query)
+    path = root / overlay_path(query)
     write_overlay(path, found.image, found.rendering, found.anomaly_map, scale, mask, flagged)
 
 
@@ -227,11 +243,31 @@ def _truth(capture: Capture | None) -> dict[str, Tensor]:
 
 
 def _output_root(config: DetectConfig) -> Path:
+    """The folder to write to. Raises InputError when there is no run to go on with."""
+    if config.resume is not None:
+        if config.output not in (None, config.resume):
+            raise InputError("--resume names the folder to write to: leave -o out")
+        if not is_unfinished(config.resume):
+            raise InputError(
+                f"--resume: '{config.resume}' holds no interrupted run: check the path"
+            )
+        return config.resume
     if config.output is not None:
         return config.output
     base = config.model / "detections" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     taken = (base.with_name(f"{base.name}_{number}") for number in count(2))
     return next(root for root in chain([base], taken) if not root.exists())
+
+
+def _decisive(config: DetectConfig, settings: InspectionSettings) -> dict[str, Any]:
+    """What decides the results beside the model: a run goes on only with the same."""
+    images = None if config.images is None else str(config.images.resolve())
+    weights = None if settings.weights is None else str(settings.weights.resolve())
+    return {
+        "images": images, "good_label": config.good_label, **asdict(settings.preset),
+        "pose": asdict(settings.pose), "false_alarm_rate": settings.false_alarm_rate,
+        "weights": weights, "backend": settings.backend, "device": settings.device.type,
+    }  # fmt: skip
 
 
 def _as_json(
@@ -249,6 +285,8 @@ def _say(summary: dict[str, Any], root: Path) -> None:
     for name in ("image_auroc", "pixel_auroc", "aupro"):
         value = summary[name]
         print(f"{name:12s} {'not available' if value is None else f'{value:.4f}'}")
+    if refused := summary["n_poses_refused"]:
+        print(f"without {refused} images whose pose was not found")
     failed, done = summary["n_failed"], "inspected"
     if summary["threshold"] is None:
         done = "scored; there is no threshold, so no verdicts are given"

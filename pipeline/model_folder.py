@@ -204,6 +204,15 @@ class ModelFolder:
                     )
         return calibration
 
+    def identity(self) -> dict[str, Any]:
+        """What tells this model, calibrated as it is, from every other, and the program's commit.
+
+        Raises InputError when the folder is not complete.
+        """
+        self.load_config()
+        paths = self.config_path, self.calibration_path
+        return {path.name: _sha256(path) for path in paths} | {"commit": _commit()}
+
     def _sealed(self, iteration: int) -> dict[str, Path]:
         """The files that a calibration belongs to; some models lack some of them."""
         return {

@@ -1,9 +1,11 @@
 """results.json, results.csv and maps/: one entry per image, and what they come to."""
 
 import csv
+import functools
 import io
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from anomaly import PixelStatistics, Threshold, evaluate
+from anomaly import PixelStatistics, Threshold, evaluate, image_figures
 from anomaly.metrics import UNNAMED
 from pose_estimation import rotation_error, translation_error
-from scene import Query, World, atomic_write, mask_doubt, write_json
+from scene import (
+    Query,
+    World,
+    atomic_write,
+    damage_named,
+    file_name,
+    mask_doubt,
+    printable,
+    read_mask,
+    write_json,
+)
 
 from .inspector import Inspection
+from .journal import Journal
 
 STAGES = ("coarse", "refine", "score", "total")
 COMPLETE, PARTIAL = "results.json", "results_until_interrupted.json"
@@ -32,9 +45,38 @@ _COLUMNS = (
     "rotation_error_deg", "translation_error", "map", "error", "note",
 )  # fmt: skip
 
+_EMPTY_MASK = mask_doubt(np.zeros((1, 1), bool), True)
+
+
+def map_path(query: Query) -> str:
+    """Where a run keeps the anomaly map of a query, relative to its folder."""
+    return f"maps/{file_name(query.name)}.tiff"
+
+
+def overlay_path(query: Query) -> str:
+    """Where a run keeps what people look at, relative to its folder."""
+    return f"overlays/{file_name(query.name)}.jpg"
+
+
+def _read_pixels(path: Path, query: Query) -> tuple[NDArray, NDArray | None]:
+    """An anomaly map [H, W] and its mask, None for a good image.
+
+    Raises InputError when one of them is gone or damaged.
+    """
+    with damage_named(path, "run detect.py again into another folder"), Image.open(path) as image:
+        values = np.array(image, np.float32)
+    if query.is_anomalous is False or query.mask_path is None:
+        return values, None
+    height, width = values.shape
+    return values, read_mask(query.mask_path, (width, height)).numpy()
+
 
 class Results:
-    """Gathers the entries of a run and writes them; figures that cannot be computed are None."""
+    """Gathers the entries of a run and writes them; figures that cannot be computed are None.
+
+    Maps are on the disk, where the figures over pixels read them back: what is kept of an image is
+    its entry.
+    """
 
     def __init__(
         self,
@@ -42,58 +84,104 @@ class Results:
         threshold: Threshold | None,
         true_poses: dict[str, Tensor],  # by query name, in the frame of the files
         world: World | None = None,  # of the model; None: that of the files
+        journal: Journal | None = None,  # of the run, which makes entries survive a kill
     ) -> None:
         self.root, self.threshold, self.true_poses = root, threshold, true_poses
         self.world = world or World()
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
-        self._pixels = PixelStatistics()
+        self.journal = journal
         for name in (COMPLETE, PARTIAL):  # of an earlier run into the same folder
             (root / name).unlink(missing_ok=True)
+
+    def take_over(self, queries: Sequence[Query]) -> list[Query]:
+        """Takes the entries that the journal holds; the queries that are left."""
+        left = []
+        for query in queries:
+            files = (map_path(query), overlay_path(query))
+            entry = None if self.journal is None else self.journal.take(query, files)
+            if entry is None:
+                left.append(query)
+            else:
+                self._keep(query, entry)
+        return left
 
     def add(
         self,
         query: Query,
         found: Inspection,
         mask: NDArray[np.bool_] | None = None,  # [H, W], ground truth
-    ) -> None:
-        """Adds one image and writes its map (32-bit float TIFF)."""
+    ) -> dict[str, Any]:
+        """Adds one image, writes its map (32-bit float TIFF), and gives its entry."""
         entry: dict[str, Any] = {
-            "path": str(query.image_path),
-            "name": query.name,
-            "label": query.label,
+            "path": printable(str(query.image_path)),
+            "name": printable(query.name),
+            "label": None if query.label is None else printable(query.label),
         }
         entry |= dict.fromkeys(_ENTRY)
-        self.queries.append(query)
-        self.entries.append(entry)
         if found.anomaly_map is None or found.pose is None or found.world_to_camera is None:
             entry["error"] = found.error
-            return
-        values = found.anomaly_map.numpy().astype(np.float32)
-        entry |= {
+        elif not math.isfinite(found.score or 0.0):
+            entry["error"] = printable(f"'{found.path}' has no finite score: look at the image")
+        else:
+            entry |= self._found(query, found)
+            values = found.anomaly_map.numpy().astype(np.float32)
+            with atomic_write(self.root / entry["map"]) as file:
+                Image.fromarray(values).save(file, format="TIFF")
+            if mask is not None:
+                entry["note"] = mask_doubt(mask, query.is_anomalous) or None
+        self._keep(query, entry)
+        if self.journal is not None:
+            self.journal.add(query, entry)
+        return entry
+
+    def _keep(self, query: Query, entry: dict[str, Any]) -> None:
+        self.queries.append(query)
+        self.entries.append(entry)
+
+    def _found(self, query: Query, found: Inspection) -> dict[str, Any]:
+        """What an entry says of an image that was inspected."""
+        assert found.pose is not None
+        assert found.world_to_camera is not None
+        entry = {
             "score": found.score,
             "tail_probability": found.tail_probability,
             "is_anomalous": found.is_anomalous,
             "world_to_camera": found.world_to_camera.tolist(),
             "pose_ok": found.pose.pose_ok,
             "pose_loss": found.pose.loss,
-            "map": f"maps/{query.name}.tiff",
+            "map": map_path(query),
             "regions": found.regions,
             "seconds": {stage: round(found.seconds[stage], 4) for stage in STAGES},
         }
-        with atomic_write(self.root / entry["map"]) as file:
-            Image.fromarray(values).save(file, format="TIFF")
         truth = self.true_poses.get(query.name)
         if truth is not None:
             pose = found.world_to_camera
             entry["rotation_error_deg"] = math.degrees(float(rotation_error(pose, truth)))
             entry["translation_error"] = float(translation_error(pose, truth))
-        if mask is not None:
-            entry["note"] = mask_doubt(mask, query.is_anomalous) or None
-        if query.is_anomalous is False:
-            self._pixels.add(values, None)
-        elif query.is_anomalous and mask is not None and mask.any():
-            self._pixels.add(values, mask, query.label or UNNAMED)
+        return entry
+
+    def in_order_of(self, queries: Sequence[Query]) -> None:
+        """Puts the entries into the order of the queries."""
+        places = {query.name: place for place, query in enumerate(queries)}
+        pairs = sorted(
+            zip(self.queries, self.entries, strict=True), key=lambda pair: places[pair[0].name]
+        )
+        self.queries = [query for query, _ in pairs]
+        self.entries = [entry for _, entry in pairs]
+
+    def _pixels(self, chosen: Sequence[int]) -> PixelStatistics:
+        """Statistics of the maps of some images, each read when it is needed."""
+        pixels = PixelStatistics()
+        for number in chosen:
+            query, entry = self.queries[number], self.entries[number]
+            is_masked = query.mask_path is not None and entry["note"] != _EMPTY_MASK
+            read = functools.partial(_read_pixels, self.root / entry["map"], query)
+            if query.is_anomalous is False:
+                pixels.add_later(read, None, has_mask=False)
+            elif query.is_anomalous and is_masked:
+                pixels.add_later(read, query.label or UNNAMED, has_mask=True)
+        return pixels
 
     def failures(self) -> list[str]:
         """One sentence per image that could not be inspected."""
@@ -110,11 +198,12 @@ class Results:
     def summary(self) -> dict[str, Any]:
         """Figures over images, pixels, kinds of defect, poses and seconds (docs/formats.md)."""
         scored = [i for i, entry in enumerate(self.entries) if entry["score"] is not None]
+        located = [i for i in scored if self.entries[i]["pose_ok"] is not False]
         figures = evaluate(
-            [self.entries[i]["score"] for i in scored],
-            [self.queries[i].is_anomalous for i in scored],
-            [self.queries[i].label for i in scored],
-            self._pixels,
+            [self.entries[i]["score"] for i in located],
+            [self.queries[i].is_anomalous for i in located],
+            [self.queries[i].label for i in located],
+            self._pixels(located),
         )
         verdicts: dict[bool, list[bool]] = {False: [], True: []}
         for query, entry in zip(self.queries, self.entries, strict=True):
@@ -127,7 +216,9 @@ class Results:
             "aupro": figures["pixel"]["aupro_0.3"],
             "aupro_0.05": figures["pixel"]["aupro_0.05"],
             "n_images": len(self.entries),
-            "n_failed": sum(e["score"] is None or e["pose_ok"] is False for e in self.entries),
+            "n_failed": len(self.entries) - len(located),
+            "n_poses_refused": len(scored) - len(located),
+            "image_auroc_with_refused": self._auroc(scored),
             "threshold": None if self.threshold is None else self.threshold.value,
             "threshold_message": None if self.threshold is None else self.threshold.message,
             "n_good": len(good),
@@ -150,6 +241,12 @@ class Results:
             summary["pose"] = self._pose_summary()
         summary["seconds"] = self._seconds()
         return summary
+
+    def _auroc(self, chosen: Sequence[int]) -> float | None:
+        """Image AUROC of the labelled ones among some images."""
+        known = [i for i in chosen if self.queries[i].is_anomalous is not None]
+        truth = [bool(self.queries[i].is_anomalous) for i in known]
+        return image_figures([self.entries[i]["score"] for i in known], truth)["auroc"]
 
     def _pose_summary(self) -> dict[str, Any]:
         known = [e for e in self.entries if e["rotation_error_deg"] is not None]

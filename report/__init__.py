@@ -1,6 +1,6 @@
 """What people look at: overlays, charts and the HTML report of a run."""
 
-from .detection import detection_report, overlay_path
+from .detection import detection_report
 from .overlay import encode_jpeg, overlay, write_overlay
 from .page import Report, ReportImage, write_report
 
@@ -10,7 +10,6 @@ __all__ = [
     "detection_report",
     "encode_jpeg",
     "overlay",
-    "overlay_path",
     "write_overlay",
     "write_report",
 ]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scene import Query
+from pipeline.results import overlay_path
+from scene import Query, printable
 
 from .page import Report, ReportImage, Value
 
@@ -30,14 +31,14 @@ def detection_report(
     summary = document["summary"]
     images = [
         ReportImage(
-            name=query.name,
+            name=printable(query.name),
             score=entry["score"],
             is_anomalous=query.is_anomalous,
-            label=query.label,
+            label=None if query.label is None else printable(query.label),
             flagged=entry["is_anomalous"],
             pose_ok=entry["pose_ok"] is not False,
             note=entry["error"] or _image_note(entry),
-            overlay=None if entry["score"] is None else overlay_path(folder, query),
+            overlay=None if entry["score"] is None else folder / overlay_path(query),
         )
         for query, entry in zip(queries, document["images"], strict=True)
     ]
@@ -57,11 +58,6 @@ def detection_report(
         settings=document["settings"],
         notes=document["settings"]["notes"],
     )
-
-
-def overlay_path(folder: Path, query: Query) -> Path:
-    """Where a run keeps the overlay of a query."""
-    return folder / f"overlays/{query.name}.jpg"
 
 
 def _image_note(entry: dict[str, Any]) -> str:

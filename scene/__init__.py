@@ -5,6 +5,7 @@ from .capture import Capture, Query, View, split_holdout, subset_views
 from .densify import CappedDensify, DensifyPolicy, DensifyStatistics, PaperDensify, carry, prune
 from .errors import InputError
 from .files import (
+    append_lines,
     atomic_write,
     check_numbers,
     damage_named,
@@ -25,6 +26,7 @@ from .images import (
 )
 from .initialise import initial_gaussians, scene_extent, starting_hull, starting_points
 from .masks import mask_doubt
+from .names import file_name, printable
 from .ply import load_ply, save_ply
 from .readers import label_summary, read_capture, read_queries, true_poses
 from .readers.matrices import checked_pose
@@ -44,11 +46,13 @@ __all__ = [
     "View",
     "VisualHull",
     "World",
+    "append_lines",
     "atomic_write",
     "carry",
     "check_numbers",
     "checked_pose",
     "damage_named",
+    "file_name",
     "folder_lock",
     "image_size",
     "initial_gaussians",
@@ -56,6 +60,7 @@ __all__ = [
     "load_ply",
     "mask_doubt",
     "outside_hull",
+    "printable",
     "prune",
     "read_capture",
     "read_image",

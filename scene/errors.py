@@ -1,8 +1,6 @@
 """The one exception for everything that a user can fix."""
 
-import re
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+from .names import printable
 
 
 class InputError(Exception):
@@ -14,5 +12,4 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        text = message.encode("utf-8", errors="backslashreplace").decode()
-        super().__init__(_CONTROL.sub(lambda found: repr(found.group())[1:-1], text))
+        super().__init__(printable(message))

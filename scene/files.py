@@ -8,7 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +41,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _full_disk_named(path):
         file = _open_for_writing(temporary, mode)
         try:
             with file:
@@ -49,9 +49,46 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
                 file.flush()
                 _sync(file.fileno())
             os.replace(temporary, path)
+        except IsADirectoryError as error:
+            if not path.is_dir():
+                raise
+            raise InputError(
+                f"{path} is a folder, where a file belongs: move it away and run again."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+@contextmanager
+def append_lines(path: str | Path) -> Iterator[Callable[[str], None]]:
+    """A function that appends a line to a text file (UTF-8); it is on the disk on return.
+
+    A kill or a full disk can cut the last line short: reading takes no line without an end.
+
+    Raises:
+        InputError: the disk is full, or the place cannot be written.
+    """
+    path = Path(path)
+    with _full_disk_named(path):
+        file = _open_for_writing(path, "ab")
+    with file:
+
+        def append(line: str) -> None:
+            rest = memoryview(line.encode() + b"\n")
+            with _full_disk_named(path):
+                while rest:
+                    rest = rest[file.write(rest) :]
+                _sync(file.fileno())
+
+        yield append
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Turns the errors of a full disk into a sentence."""
+    try:
+        yield
     except OSError as error:
         if error.errno in _FULL_DISK:
             raise InputError(
@@ -150,15 +187,16 @@ def folder_lock(root: Path, option: str) -> Iterator[None]:
         lock.release()
 
 
-def _open_for_writing(temporary: Path, mode: str) -> IO[Any]:
+def _open_for_writing(path: Path, mode: str) -> IO[Any]:
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        return open(temporary, mode, encoding=None if "b" in mode else "utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffering = 0 if mode == "ab" else -1  # what a full disk refused is not tried again
+        return open(path, mode, buffering, encoding=None if "b" in mode else "utf-8")
     except OSError as error:
         if error.errno in _FULL_DISK:
             raise
         raise InputError(
-            f"Cannot write into {temporary.parent} ({error.strerror}): "
+            f"Cannot write into {path.parent} ({error.strerror}): "
             "choose another output folder or fix its permissions."
         ) from error
 

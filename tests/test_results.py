@@ -2,11 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.inspector import Inspection
 from pipeline.results import Results
@@ -29,12 +31,14 @@ def test_an_odd_mask_is_named_and_an_empty_one_counts_no_pixel_as_good(tmp_path:
     right = np.zeros((4, 4), bool)
     right[3, 2:] = True
     masks = {"right": right, "empty": np.zeros((4, 4), bool), "full": np.ones((4, 4), bool)}
+    for name, mask in masks.items():
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
     figures = {}
     for names in (["right"], ["right", "empty"], ["right", "full"]):
         results = Results(tmp_path / "-".join(names), None, {})
         results.add(Query("good/0", Path("g.png"), "good", None, False), inspection(Path(), 0.1))
         for name in names:
-            query = Query(f"Dent/{name}", Path("d.png"), "Dent", Path("m.png"), True)
+            query = Query(f"Dent/{name}", Path("d.png"), "Dent", tmp_path / f"{name}.png", True)
             results.add(query, inspection(Path("d.png"), 1.0), masks[name])
         document = results.write({})
         figures[names[-1]] = document["summary"]["pixel_auroc"]
@@ -44,6 +48,23 @@ def test_an_odd_mask_is_named_and_an_empty_one_counts_no_pixel_as_good(tmp_path:
     assert figures["empty"] == figures["right"] == 1.0
     stored = json.loads((tmp_path / "right-empty/results.json").read_text())
     assert "mask is empty" in stored["images"][-1]["note"]
+
+
+def test_figures_leave_out_images_whose_pose_was_refused(tmp_path: Path) -> None:
+    results = Results(tmp_path / "out", None, {})
+    for number, (level, is_defect, is_found) in enumerate(
+        [(0.1, False, True), (0.9, True, True), (0.8, False, False), (0.2, True, False)]
+    ):
+        found = inspection(Path(), level)
+        assert found.pose is not None
+        found = replace(found, pose=replace(found.pose, pose_ok=is_found))
+        label = "Dent" if is_defect else "good"
+        results.add(Query(str(number), Path("a.png"), label, None, is_defect), found)
+    results.add(Query("lost", Path("b.png"), "Dent", None, True), Inspection(Path(), "no image"))
+    summary = results.write({})["summary"]
+    assert summary["image_auroc"] == summary["kinds"]["Dent"]["image_auroc"] == 1.0
+    assert summary["image_auroc_with_refused"] == 3 / 4
+    assert (summary["n_images"], summary["n_failed"], summary["n_poses_refused"]) == (5, 3, 2)
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1"])
@@ -56,5 +77,5 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, name: str) -> None:
     with open(tmp_path / "out/results.csv", newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
     for column in ("path", "name", "label", "error"):
-        assert first[column].startswith("'")
+        assert not first[column].lstrip().startswith(("=", "+", "-", "@"))
     assert second["score"] == "-0.5"  # numbers stay numbers
