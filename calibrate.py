@@ -11,8 +11,10 @@ another version of the program, makes it necessary again.
 
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -38,6 +40,7 @@ from pipeline.model_folder import ModelFolder, check_world
 from pipeline.open_inspector import InspectionSettings, open_inspector
 from pipeline.photographs import inspect_photographs
 from pipeline.presets import DETECTION, TRAINING
+from pipeline.remembered import refuse_to_forget, remembered
 from pipeline.training import Training, held_out_quality, split_training, subset, views_at
 from pose_estimation import (
     Gallery,
@@ -58,6 +61,7 @@ from scene import (
     read_capture,
     read_queries,
     read_train_images,
+    refuse_inside,
 )
 
 _POINTS = 1000  # of the object, whose place in the image tells two poses apart
@@ -80,10 +84,12 @@ class CalibrateConfig:
     folds: int | None = None
     """5-fold calibration (--folds 5): five extra models give every view a held-out score. From 99
     views on, the 1 % threshold is then an empirical quantile, not an extrapolation. Default: what
-    train.py was told; 0 trains no further models."""
+    the model was calibrated with, or train.py was told; 0 trains no further models."""
     good: Path | None = None
     """Folder with photographs of good parts at unknown poses, taken at the station: their poses
     are found and their scores are added to those of the held-out views."""
+    without_good: bool = False
+    """Forget the photographs of good parts that the threshold stands on."""
     source: Annotated[Path | None, tyro.conf.arg(aliases=["-s"])] = None
     """Folder of the object, if it has moved since the training."""
     features: Annotated[str | None, tyro.conf.arg(metavar="|".join(feature_names()))] = None
@@ -107,15 +113,20 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
     Raises InputError for anything that the user can fix.
     """
     folder = ModelFolder(config.model)
-    stored = folder.load_config()
-    config = _resolved(config, stored["settings"])
+    stored, before = folder.load_config(), remembered(folder)
+    kept = before.pooled if config.folds is None else {}  # folds that are asked for are made anew
+    config = _resolved(config, stored["settings"], before.folds)
     check_folds(config.folds or 0, len(stored["views"]) + len(stored["held_out"]))
     photographs = [] if config.good is None else _good_queries(config.good)
-    with folder.lock():
+    for read in filter(None, (config.good, config.source)):
+        refuse_inside(folder.root, read, "--model (a copy of this one)")
+    with folder.lock("--model (a copy of this one)"):
         calibration = _what_fits(config, folder) if if_needed else None
         if calibration is not None:
             print(f"{folder.root} is calibrated: nothing to do")
             return calibration
+        if config.good is None and not config.without_good:
+            refuse_to_forget(before, folder)
         everything = _read(config, folder, stored)
         names = set(stored["held_out"])
         training, held_out = (
@@ -123,20 +134,27 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
             for held in (False, True)
         )
         gaussians = folder.load_gaussians(config.iteration)
-        calibration = _calibrate(config, folder, training, held_out, gaussians)
+        calibration = _calibrate(config, folder, training, held_out, gaussians, kept)
         if config.folds:
             calibration = _with_folds(config, folder, everything, calibration)
         if config.good is not None:
-            calibration = _with_photographs(config, folder, calibration, photographs)
+            try:
+                calibration = _with_photographs(config, folder, calibration, photographs)
+            except InputError:  # it stands on none
+                folder.save_calibration(replace(calibration, good=""), config.iteration)
+                raise
     for name, scores in calibration.scores.items() if config.good is None else ():
         print(f"{name}: {_threshold(scores)}, from {scores.origin}")
     return calibration
 
 
-def _resolved(config: CalibrateConfig, settings: dict[str, Any]) -> CalibrateConfig:
-    """The configuration with what the model was trained with in every field left None."""
+def _resolved(
+    config: CalibrateConfig, settings: dict[str, Any], folds_before: int
+) -> CalibrateConfig:
+    """The configuration with what the model was made with in every field left None."""
     preset = DETECTION[settings["preset"]]
-    folds = settings.get("folds", 0) if config.folds is None else config.folds
+    known = folds_before or settings.get("folds", 0)
+    folds = known if config.folds is None else config.folds
     features, matcher = config.features or preset.features, config.matcher or preset.matcher
     return replace(
         config, folds=folds, features=features, matcher=matcher,
@@ -215,8 +233,12 @@ def _calibrate(
     training: Training,
     held_out: Training,
     gaussians: Gaussians,
+    kept: Mapping[str, ScoreDistribution] = MappingProxyType({}),  # of folds that are finished
 ) -> Calibration:
-    """Gallery, pose check, normal model and scores of one model, written to its folder."""
+    """Gallery, pose check, normal model and scores of one model, written to its folder.
+
+    What the calibration is going to stand on is written at once: a kill does not forget it.
+    """
     model = training.renderer(gaussians.map(lambda t: t.to(training.device).contiguous()))
     train = PosedImages(
         [view.camera for view in training.views], training.images.floats(training.device)
@@ -251,6 +273,8 @@ def _calibrate(
             calibration.scores.update(_scores(config, folder, model, memory, *images))
     else:
         _warn_of_few(len(held_out.views))
+    good = "" if config.good is None else str(config.good.resolve())
+    calibration = replace(calibration, good=good, pooled=dict(kept))
     folder.save_calibration(calibration, config.iteration)
     return calibration
 
@@ -388,11 +412,28 @@ def _with_folds(
     Cross-conformal prediction (Vovk 2015). Folds that are finished are not trained again after a
     kill; their folders go when the scores are written.
     """
+    names = {config.preset_features, config.features or ""} - {""}
+    models = {scores.models for scores in calibration.pooled.values()}
+    if names <= set(calibration.pooled) and models == {config.folds}:
+        pooled = calibration.pooled
+    else:
+        pooled = _scores_of_folds(config, folder, everything, names)
+    calibration = replace(calibration, scores=calibration.scores | pooled, pooled=pooled)
+    folder.save_calibration(calibration, config.iteration)
+    shutil.rmtree(folder.root / "folds", ignore_errors=True)
+    origin = next(iter(pooled.values())).origin
+    print(f"the threshold of {folder.root} now stands on {origin}")
+    return calibration
+
+
+def _scores_of_folds(
+    config: CalibrateConfig, folder: ModelFolder, everything: Training, names: set[str]
+) -> dict[str, ScoreDistribution]:
+    """The scores of all views, by what is compared; models are trained where there are none."""
     from train import optimise  # which imports this file
 
     check_folds(config.folds or 0, len(everything.views))
     scores: dict[str, list[float]] = {}
-    names = {config.preset_features, config.features or ""} - {""}
     for name in names - {"residual"}:  # before hours of training
         make_features(name, config.weights, everything.device)
     for number in range(config.folds or 0):
@@ -416,13 +457,7 @@ def _with_folds(
             f"--folds: only {count} views were found again in the models without them: "
             "more --iterations, --refine-poses or a plain background help"
         )
-    pooled = {n: fit_score_distribution(s, models=config.folds or 1) for n, s in scores.items()}
-    calibration = replace(calibration, scores=calibration.scores | pooled)
-    folder.save_calibration(calibration, config.iteration)
-    shutil.rmtree(folder.root / "folds")
-    origin = next(iter(pooled.values())).origin
-    print(f"the threshold of {folder.root} now stands on {origin}")
-    return calibration
+    return {n: fit_score_distribution(s, models=config.folds or 1) for n, s in scores.items()}
 
 
 def _with_photographs(

@@ -190,7 +190,7 @@ def train(config: TrainConfig) -> Path:
             write_json(folder.settings_path, settings)
             _train(config, folder, capture, chosen, threads, settings)
     wanted = CalibrateConfig(
-        folder.root, folds=config.folds, backend=config.backend, device=config.device,
+        folder.root, folds=config.folds or None, backend=config.backend, device=config.device,
         threads=threads,
     )  # fmt: skip
     calibrate(wanted, if_needed=True)
@@ -457,8 +457,9 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
         return False
     for path in (folder.config_path, folder.settings_path):
         if path.is_file():
-            stored = read_json(path)
-            stored = stored.get("settings", stored) if isinstance(stored, dict) else None
+            is_finished = path == folder.config_path
+            stored = read_json(path, "restore it, or add --overwrite")
+            stored = folder.load_config()["settings"] if is_finished else stored
             if not isinstance(stored, dict):
                 raise InputError(f"'{path}' is damaged: restore it, or add --overwrite")
             if stored.get(_VIEWS, settings[_VIEWS]) != settings[_VIEWS]:  # older ones lack it
@@ -475,6 +476,8 @@ def _is_finished(folder: ModelFolder, settings: dict[str, Any], overwrite: bool)
                     f"'{folder.root}' holds a run with other settings ({name}: {known[name]}, "
                     f"now {settings[name]}): choose another folder with -m, or add --overwrite"
                 )
+    if folder.is_finished():
+        folder.load_gaussians(settings["iterations"])  # raises where only training again helps
     return folder.is_finished()
 
 

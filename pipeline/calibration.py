@@ -12,7 +12,8 @@ from anomaly import ScoreDistribution, Scorer
 from pose_estimation import PoseCheck
 from scene import Camera, atomic_write
 
-VERSION = 5  # raised when what calibrate.py writes changes: it renews older ones
+VERSION = 6  # raised when what calibrate.py writes changes: it renews older ones
+UNSEALED = 5  # of a version that is still read; its values carry no hash
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Calibration:
     pose_shift: float | None = None  # pixels, median, between input and estimated poses
     scores: dict[str, ScoreDistribution] = field(default_factory=dict)  # by what is compared
     unfit: str = ""  # why the model can be no measure, one sentence; then there are no scores
+    good: str = ""  # folder of the photographs of good parts that it stands on (--good)
+    pooled: dict[str, ScoreDistribution] = field(default_factory=dict)  # of all folds alone
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -31,6 +34,8 @@ class Calibration:
             "pose_check": None if self.pose_check is None else self.pose_check.as_json(),
             "pose_shift": self.pose_shift,
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
+            "good": self.good,
+            "pooled": {name: scores.to_dict() for name, scores in self.pooled.items()},
         } | ({"unfit": self.unfit} if self.unfit else {})
 
     @classmethod
@@ -42,6 +47,8 @@ class Calibration:
             values["pose_shift"],
             {name: ScoreDistribution.from_dict(each) for name, each in scores.items()},
             values.get("unfit", ""),
+            str(values.get("good", "")),
+            {n: ScoreDistribution.from_dict(each) for n, each in values.get("pooled", {}).items()},
         )
 
 

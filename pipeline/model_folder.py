@@ -34,8 +34,10 @@ from scene import (
     write_json,
 )
 
-from .calibration import VERSION, Calibration
+from .calibration import UNSEALED, VERSION, Calibration
 from .presets import DETECTION
+from .remedies import LEARN_AGAIN, calibrate_again, train_again
+from .seals import check_seal, is_sealed, sealed, sha256_of
 
 _CAMERA_LIMITS = {
     "fx": (1e-3, 1e11), "fy": (1e-3, 1e11), "cx": (-1e9, 1e9), "cy": (-1e9, 1e9),
@@ -152,31 +154,45 @@ class ModelFolder:
                 f"no model folder at '{self.root}': train one with "
                 f"python train.py -s <data set> -m {self.root}"
             )
+        self._refuse_folders()
         if not self.is_finished():
             hint = "run the same train.py command again, it resumes"
             if not self.settings_path.is_file():
                 hint = "name the folder that train.py wrote (-m)"
             raise InputError(f"model folder '{self.root}' is unfinished (no config.json): {hint}")
-        again = "train the model again with --overwrite"
-        config = read_json(self.config_path, again)
-        with damage_named(self.config_path, again):
+        remedy = f"restore it, or {LEARN_AGAIN}"
+        config = read_json(self.config_path, remedy)
+        with damage_named(self.config_path, remedy):
             if config["format"] != FORMAT:
                 raise InputError(
                     f"model folder '{self.root}' has format {config['format']}, this version reads "
                     f"{FORMAT}: train it again with --overwrite, or use the version that made it"
                 )
             _check_config(config)
+            if is_sealed(config):
+                check_seal(config)
         return config
 
     def load_gaussians(self, iteration: int) -> Gaussians:
         """The Gaussians of one iteration. Raises InputError if the file is missing or broken."""
-        return load_ply(self.point_cloud_path(iteration))
+        try:
+            return load_ply(self.point_cloud_path(iteration))
+        except InputError as error:
+            what, _, _ = str(error).rpartition(": ")
+            raise InputError(f"{what}: restore the file, or {self._train_again()}") from error
+
+    def _train_again(self) -> str:
+        """The command that makes the Gaussians anew, as far as config.json tells."""
+        try:
+            return train_again(self.root, self.load_config()["settings"])
+        except InputError:
+            return LEARN_AGAIN
 
     def save_calibration(self, calibration: Calibration, iteration: int) -> None:
         """Writes calibration.json, which seals the files that were written before it."""
         paths = self._sealed(iteration).items()
-        hashes = {name: _sha256(path) for name, path in paths if path.is_file()}
-        write_json(self.calibration_path, calibration.as_json() | {"files": hashes})
+        hashes = {name: sha256_of(path) for name, path in paths if path.is_file()}
+        write_json(self.calibration_path, sealed(calibration.as_json() | {"files": hashes}))
 
     def load_calibration(self, iteration: int) -> Calibration:
         """What calibrate.py left.
@@ -184,21 +200,27 @@ class ModelFolder:
         Raises InputError when there is none, it is of another version or damaged, or one of the
         files is not the one that it was made with (an edited point cloud, a flipped bit).
         """
-        renew = f"run python calibrate.py --model {self.root}"
+        self._refuse_folders()
+        renew = calibrate_again(self.root)
         if not self.calibration_path.is_file():
             raise InputError(f"model folder '{self.root}' is not calibrated: {renew}")
         stored = read_json(self.calibration_path, renew)
         with damage_named(self.calibration_path, renew):
-            if stored["version"] != VERSION:
+            renew = calibrate_again(self.root, str(stored.get("good", "")))
+            if stored["version"] not in (VERSION, UNSEALED):
                 raise InputError(
                     f"'{self.calibration_path}' was made by another version of this program: "
                     f"{renew}"
                 )
+            if stored["version"] != UNSEALED:
+                check_seal(stored)
             expected, calibration = stored["files"], Calibration.from_json(stored)
             for name, path in self._sealed(iteration).items():
                 if path.is_file() != (name in expected) or (
-                    name in expected and _sha256(path) != expected[name]
+                    name in expected and sha256_of(path) != expected[name]
                 ):
+                    if name == "point_cloud":
+                        self.load_gaussians(iteration)  # says so where calibrating cannot help
                     raise InputError(
                         f"'{path}' is not the file that '{self.root}' was calibrated with: {renew}"
                     )
@@ -211,7 +233,7 @@ class ModelFolder:
         """
         self.load_config()
         paths = self.config_path, self.calibration_path
-        return {path.name: _sha256(path) for path in paths} | {"commit": _commit()}
+        return {path.name: sha256_of(path) for path in paths} | {"commit": _commit()}
 
     def _sealed(self, iteration: int) -> dict[str, Path]:
         """The files that a calibration belongs to; some models lack some of them."""
@@ -220,14 +242,29 @@ class ModelFolder:
             "normal_model": self.normal_model_path, "views": self.calibration_views_path,
         }  # fmt: skip
 
+    def _refuse_folders(self) -> None:
+        """Raises InputError when a folder lies where a file belongs."""
+        derived = self.gallery_path, self.normal_model_path, self.calibration_views_path
+        learned = (
+            self.config_path, self.settings_path, self.checkpoint_path, self.train_poses_path,
+            self.metrics_path, *self.root.glob("point_cloud/*/point_cloud.ply"),
+        )  # fmt: skip
+        for path in (*derived, self.calibration_path, *learned):
+            if path.is_dir():
+                remedy = LEARN_AGAIN if path in learned else calibrate_again(self.root)
+                raise InputError(
+                    f"'{path}' is a folder, where a file belongs: move it away and {remedy}"
+                )
+
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, option: str = "-m") -> Iterator[None]:
         """Holds the folder for one writer; the system lets go when the process dies.
 
         What a killed writer had not finished is removed. Raises InputError when another process
         holds the folder, or it cannot be written.
         """
-        with folder_lock(self.root, "-m"):
+        with folder_lock(self.root, option):
+            self._refuse_folders()
             for pattern in (".*.tmp", "point_cloud/*/.*.tmp"):  # detections have other writers
                 for unfinished in self.root.glob(pattern):
                     unfinished.unlink(missing_ok=True)
@@ -247,7 +284,15 @@ def _check_config(config: dict[str, Any]) -> None:
         channels = {"red": red, "green": green, "blue": blue}
         check_numbers(channels, dict.fromkeys(channels, (0, 1)))
     check_numbers(config["camera"], _CAMERA_LIMITS)
-    check_numbers(settings, {"iterations": (1, 1e9), "resolution": (1, 1e6)})
+    check_numbers(settings, {
+        "iterations": (1, 1e9), "resolution": (1, 1e6), "sh_degree": (0, 3),
+        "seed": (-(2**63), 2**63),
+    })  # fmt: skip
+    if settings["max_gaussians"] is not None:
+        check_numbers(settings, {"max_gaussians": (1, 1e12)})
+    for name in ("views", "held_out"):
+        if not isinstance(config[name], list) or not all(isinstance(v, str) for v in config[name]):
+            raise TypeError(f"{name} is no list of names")
     if config.get("white") is not None:
         check_numbers(config, {"white": (1e-6, 1e6)})
     World.from_json(config.get("world"))
@@ -316,7 +361,7 @@ def write_config(
         **figures,
         **provenance(),
     }
-    write_json(folder.config_path, document)
+    write_json(folder.config_path, sealed(document))
     folder.checkpoint_path.unlink(missing_ok=True)
     folder.settings_path.unlink(missing_ok=True)
 
@@ -341,11 +386,6 @@ def lens_of_queries(views: tuple[View, ...]) -> dict[str, Any]:
             f"pixels at {chosen['width']} x {chosen['height']}); with another, distances are wrong"
         )
     return chosen
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .calibration import Calibration, CalibrationViews
 from .inspector import Inspector
 from .model_folder import ModelFolder, camera_from_json
 from .presets import DetectionPreset
+from .remedies import calibrate_again
 
 _NO_NORMAL_MODEL = "lab"  # features that are compared where nothing is known of good images
 _VIEWS_FOR_SCALE = 6  # train views whose scores set the colours of a run without a threshold
@@ -53,6 +54,8 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
     gaussians = gaussians.map(lambda t: t.to(settings.device).contiguous())
     background = torch.tensor(config["background"] or (0.0, 0.0, 0.0), device=settings.device)
     model = ObjectRenderer(gaussians, background, settings.backend, settings.threads)
+    camera = camera_from_json(config["camera"])
+    model(camera)  # what fails for every image fails here, once: the kernel, the memory
     gallery = load_gallery(folder.gallery_path)
     selection = select_matcher(settings.preset.matcher, gallery, model, settings.weights)
     scorer, scores, note = _scorer(folder, model, calibration, settings)
@@ -60,7 +63,7 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
     return Inspector(
         name=config["name"],
         model=model,
-        camera=camera_from_json(config["camera"]),
+        camera=camera,
         world=World.from_json(config.get("world")),
         matcher=selection.matcher,
         settings=settings.pose,
@@ -112,7 +115,7 @@ def calibrate_scorer(folder: ModelFolder, scorer: Scorer) -> ScoreDistribution |
     path = folder.calibration_views_path
     if not path.is_file():
         return None
-    with damage_named(path, f"run python calibrate.py --model {folder.root}"):
+    with damage_named(path, calibrate_again(folder.root)):
         views = CalibrationViews.load(path)
     if len(views) < MINIMAL_COUNT:
         return None
@@ -125,7 +128,7 @@ def load_normal_model(folder: ModelFolder, count: int) -> NormalModel:
     """normal_model.npz. Raises InputError when it is damaged or not of `count` Gaussians."""
     path = folder.normal_model_path
     with (
-        damage_named(path, f"run python calibrate.py --model {folder.root}"),
+        damage_named(path, calibrate_again(folder.root)),
         np.load(path, allow_pickle=False) as archive,
     ):
         known = NormalModel.from_arrays(dict(archive))
