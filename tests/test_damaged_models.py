@@ -1,6 +1,7 @@
 """Every file of a model folder damaged, lost or replaced: one sentence, whose command fixes it."""
 
 import json
+import math
 import re
 import shlex
 import shutil
@@ -122,7 +123,6 @@ def test_settings_that_were_edited_are_one_sentence_in_every_script(
     config = json.loads(path.read_text())
     if "without" in change:
         config.pop(str(change["without"]), None)
-        config["camera" if "camera" in config else "name"] = config.get("camera", "x")
     elif "setting" in change:
         config["settings"].pop(str(change["setting"]))
     else:
@@ -138,8 +138,9 @@ def test_settings_that_were_edited_are_one_sentence_in_every_script(
     ):
         with pytest.raises(InputError, match=r"config.json is damaged .*--overwrite"):
             script()
-    train(small(capture, copy, overwrite=True))
-    assert point_cloud(copy) == point_cloud(model)
+    if "views" in change.values():
+        train(small(capture, copy, overwrite=True))
+        assert point_cloud(copy) == point_cloud(model)
 
 
 def test_settings_that_are_a_folder_are_named_before_anything_is_trained(
@@ -165,8 +166,8 @@ def test_an_edited_threshold_never_passes(model: Path, tmp_path: Path, value: ob
     path.write_text(json.dumps(stored))
     with pytest.raises(InputError, match=r"calibration.json is damaged .*calibrate.py"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
-    if value != 0.5 and value != 1e300:  # nor with a seal
-        path.write_text(json.dumps(sealed(stored | {"pose_shift": None} if value else stored)))
+    if value is None or not math.isfinite(float(str(value))):  # nor when it is sealed again
+        path.write_text(json.dumps(sealed(stored)))
         with pytest.raises(InputError, match=r"calibration.json is damaged"):
             detect(DetectConfig(copy, output=tmp_path / "o"))
 

@@ -224,7 +224,7 @@ def test_damaged_model_folders_are_named(model: Path, tmp_path: Path) -> None:
     folder = ModelFolder(copy)
     config = json.loads(folder.config_path.read_text())
     folder.point_cloud_path(ITERATIONS).write_bytes(b"ply\n")
-    with pytest.raises(InputError, match=r"point_cloud.ply' is not the file"):
+    with pytest.raises(InputError, match=r"point_cloud.ply is truncated .*train.py .*--overwrite"):
         detect(DetectConfig(copy, output=tmp_path / "o"))
     for missing in ("settings", "camera", "background", "name"):
         rest = {key: value for key, value in config.items() if key != missing}

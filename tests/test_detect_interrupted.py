@@ -1,5 +1,6 @@
 """detect.py when something ends it: what was inspected is kept, and the same command goes on."""
 
+import errno
 import json
 import os
 import resource
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import splatpose_cpu
 from captures import ball_image, orbit, save_image, write_mad
 from small_training import small
 
 from calibrate import CalibrateConfig, calibrate
 from detect import DetectConfig, detect
+from gaussian_renderer.cpu import native
 from pipeline.inspector import Inspection, Inspector
 from pipeline.journal import NAME
 from scene import InputError
@@ -239,3 +242,34 @@ def test_a_name_of_any_bytes_costs_nothing(model: Path, tmp_path: Path) -> None:
     assert len({entry["score"] for entry in stored["images"]}) == 1
     assert len((tmp_path / "o/results.csv").read_bytes().decode().splitlines()) == 7
     assert (tmp_path / "o/report.html").read_bytes().decode().count("<article>") == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is of Unix")
+def test_a_file_system_without_locks_and_fsync_is_one_sentence(
+    model: Path,
+    undisturbed: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    found = detect(DetectConfig(model, output=tmp_path / "o")).results
+    assert figures(found) == figures(undisturbed)
+    assert capsys.readouterr().out.count("cannot be locked there") == 1
+
+
+def test_a_fault_of_the_program_is_raised_once_and_not_of_every_image(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splatpose_cpu, "INTERFACE", 0)
+    native.kernel.cache_clear()
+    try:
+        with pytest.raises(InputError, match="CPU kernel is from another version"):
+            detect(DetectConfig(model, output=tmp_path / "o"))
+    finally:
+        native.kernel.cache_clear()
+    assert not (tmp_path / "o").exists()

@@ -16,10 +16,13 @@ from plyfile import PlyData, PlyElement
 from scene import (
     Gaussians,
     InputError,
+    append_lines,
     atomic_write,
     check_numbers,
+    file_name,
     folder_lock,
     load_ply,
+    printable,
     read_json,
     refuse_inside,
     save_ply,
@@ -158,6 +161,40 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"Cannot write into .*: choose another output folder"):
         write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(InputError, match=r"a\.json is a folder, where a file belongs"):
+        write_json(tmp_path / "a.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_appended_lines_are_whole_but_for_the_last_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with append_lines(tmp_path / "new/a.txt") as append:
+        append("one")
+        assert (tmp_path / "new/a.txt").read_text() == "one\n"
+        append("zwei \u00e4")
+        monkeypatch.setattr(os, "fsync", _refusing(errno.ENOSPC))
+        with pytest.raises(InputError, match=r"The disk is full, .*a\.txt was not written"):
+            append("three")
+    assert (tmp_path / "new/a.txt").read_text("utf-8").splitlines()[:2] == ["one", "zwei \u00e4"]
+    with pytest.raises(InputError, match="Cannot write into"), append_lines(tmp_path / "new"):
+        pass
+
+
+def test_any_name_becomes_a_file_name_of_its_own() -> None:
+    plain = ["good/0", "a b", "\u65e5\u672c", "%00", "n" * 200]
+    assert [file_name(name) for name in plain] == plain
+    odd = ["\udcff", "%udcff", "\\udcff", "a\n", "a\r", "n" * 201, "n" * 202, "\u65e5" * 80]
+    names = [file_name(f"x/{name}") for name in odd]
+    assert len({*names, *plain}) == len(odd) + len(plain)
+    for name in names:
+        assert name.startswith("x/")
+        assert len(name.encode("utf-8")) <= 203
+        assert name == printable(name)
 
 
 def test_other_errors_pass_through(tmp_path: Path) -> None:
