@@ -287,7 +287,7 @@ def _start(training: Training, folder: ModelFolder) -> tuple[Checkpoint, Densify
     else:
         points = starting_points(
             capture, cameras, training.images, hull, preset.max_gaussians, preset.random_points,
-            training.seed,
+            training.seed, preset.start == "hull", training.threads,
         )  # fmt: skip
         gaussians = initial_gaussians(
             *points, preset.sh_degree, preset.start_opacity, training.device

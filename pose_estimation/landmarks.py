@@ -1,11 +1,9 @@
 """Landmarks: keypoints of the train views, lifted onto the object, that several views agree on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from scipy.sparse import coo_array
@@ -14,8 +12,9 @@ from torch import Tensor
 
 from gaussian_renderer import ObjectRenderer
 from scene import Camera
+from scene.keypoints import find_keypoints, one_opencv_thread
 
-from .keypoints import find_keypoints, lift
+from .keypoints import lift
 
 _PER_VIEW = 1000  # keypoints of a train view, at most
 _FEWEST, _MOST = 60, 16_000  # landmarks: fewer find nothing; so many take 2.3 MB
@@ -57,17 +56,6 @@ def make_landmarks(
         return every
     kept = _confirmed(every, float(torch.cat(reach).median()))
     return Landmarks(*(part[kept] for part in every))
-
-
-@contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """OpenCV computes in one thread, so that the order of its results is always the same."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 def _confirmed(every: Landmarks, reach: float) -> Tensor:

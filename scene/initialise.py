@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import math
 from collections.abc import Sequence
 
@@ -19,7 +20,9 @@ from .world import common_point, parallel_cameras
 
 _NEIGHBOURS = 3  # as in 3DGS; fixed in simple-knn
 _SMALLEST_SQUARED_DISTANCE = 1e-7  # as in 3DGS, for points that coincide
+_FEWEST_MATCHED = 200  # points by matching: with fewer, a random start covers more
 _SAME_SURFACE = 2.0  # a point this many spacings behind the nearest one still counts as in front
+_log = logging.getLogger(__name__)
 
 
 def starting_hull(
@@ -47,8 +50,13 @@ def starting_points(
     cap: int | None = None,  # on the Gaussians
     random_count: int = 100_000,
     seed: int = 0,
+    may_match: bool = False,  # whether points may be triangulated
+    threads: int = 1,
 ) -> PointCloud:
-    """Points of the hull, else the capture's own (COLMAP), else random ones as in 3DGS.
+    """Points of the hull, else the capture's own (COLMAP), else matched ones, else random ones.
+
+    Matched ones are triangulated from the images' keypoints (`triangulated_points`); random ones
+    are those of 3DGS. The cap binds all of them.
 
     Raises:
         InputError: random points are needed, and the cameras look in parallel.
@@ -57,9 +65,21 @@ def starting_points(
         points = _thinned(hull.surface_points(), cap, seed)
         return PointCloud(points, point_colours(points, cameras, images.colours))
     if capture.points is not None:
-        return capture.points
+        return _thinned_cloud(capture.points, cap, seed)
+    if may_match:
+        from .triangulate import triangulated_points  # OpenCV takes 0.3 s to import
+
+        cloud = triangulated_points(cameras, images.colours, threads)
+        if len(cloud.xyz) >= _FEWEST_MATCHED:
+            _log.info("started from %d points that several views agree on", len(cloud.xyz))
+            return _thinned_cloud(cloud, cap, seed)
+        _log.warning(
+            "the views agree on %d points only, so training starts at random: check the input "
+            "poses, and that the images are sharp and overlap", len(cloud.xyz),
+        )  # fmt: skip
     centre, half_size = _common_cube(cameras)
-    return random_points(random_count, half_size, seed, centre)
+    count = random_count if cap is None else max(2, min(random_count, cap // 2))
+    return random_points(count, half_size, seed, centre)
 
 
 def scene_extent(cameras: Sequence[Camera]) -> float:
@@ -177,6 +197,12 @@ def _thinned(points: Tensor, cap: int | None, seed: int) -> Tensor:
         return points
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
     return points[order[: max(2, cap // 2)].sort().values]
+
+
+def _thinned_cloud(cloud: PointCloud, cap: int | None, seed: int) -> PointCloud:
+    """The same of coloured points."""
+    kept = _thinned(torch.arange(len(cloud.xyz)), cap, seed)
+    return PointCloud(cloud.xyz[kept], cloud.rgb[kept])
 
 
 def _common_cube(cameras: Sequence[Camera]) -> tuple[list[float], float]:

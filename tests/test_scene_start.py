@@ -241,7 +241,12 @@ def test_the_start_is_the_hull_else_the_points_of_the_capture_else_random(tmp_pa
     assert on_hull.xyz.norm(dim=1).median() == pytest.approx(captures.RADIUS, abs=0.1)
     colour = torch.tensor(captures.COLOUR) / 255
     torch.testing.assert_close(on_hull.rgb.median(dim=0).values, colour, atol=0.02, rtol=0)
-    assert starting_points(capture, cameras, images, None) == capture.points
+    assert capture.points is not None
+    for start, given in zip(
+        starting_points(capture, cameras, images, None), capture.points, strict=True
+    ):
+        assert torch.equal(start, given)
+    assert len(starting_points(capture, cameras, images, None, 5).xyz) == 2  # the cap binds
     without = replace(capture, points=None)
     cloud = starting_points(without, cameras, images, None, random_count=500, seed=2)
     assert cloud.xyz.shape == (500, 3)

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from gaussian_renderer import ObjectRenderer
 from scene import Camera, InputError
+from scene.keypoints import find_keypoints, one_opencv_thread
 from scene.se3 import inverse
 
 from ..gallery import Gallery
 from ..hypotheses import Hypothesis, keep_distinct
-from ..keypoints import MIN_INLIERS, find_keypoints, solve_pnp
-from ..landmarks import one_opencv_thread
+from ..keypoints import MIN_INLIERS, solve_pnp
 
 _KEYPOINTS = 800  # of a query
 _VOTERS = 400  # of them, at least, say from where it may have been taken
