@@ -36,6 +36,7 @@ from pose_estimation import PoseSettings, matcher_names
 from report import detection_report, write_overlay, write_report
 from scene import (
     Capture,
+    Distortion,
     InputError,
     Query,
     folder_lock,
@@ -121,7 +122,9 @@ def detect(config: DetectConfig) -> Detections:
         folder_lock(root, "-o"),
         open_journal(root, folder.identity(), _decisive(config, settings)) as journal,
     ):
-        results = Results(root, inspector.threshold, _truth(capture), inspector.world, journal)
+        results = Results(
+            root, inspector.threshold, _truth(capture), inspector.world, journal, inspector.lens
+        )
         left = results.take_over(queries)
         if results.entries:
             print(f"{len(results.entries)} images were inspected before: {len(left)} are left")
@@ -158,7 +161,7 @@ def _inspect_all(
         for start in range(0, len(queries), size):
             batch = queries[start : start + size]
             found = inspector.inspect([query.image_path for query in batch])
-            pairs = [_with_mask(*pair) for pair in zip(batch, found, strict=True)]
+            pairs = [_with_mask(*pair, inspector.lens) for pair in zip(batch, found, strict=True)]
             overlays = [
                 writers.submit(_write_overlay, results.root, query, *pair, scale, limit)
                 for query, pair in zip(batch, pairs, strict=True)
@@ -173,13 +176,15 @@ def _inspect_all(
             bar.update(len(batch))
 
 
-def _with_mask(query: Query, found: Inspection) -> tuple[Inspection, NDArray[np.bool_] | None]:
+def _with_mask(
+    query: Query, found: Inspection, lens: Distortion | None
+) -> tuple[Inspection, NDArray[np.bool_] | None]:
     """An inspection with the ground truth [H, W]; a mask that cannot be read is its error."""
     if query.mask_path is None or found.anomaly_map is None:
         return found, None
     height, width = found.anomaly_map.shape
     try:
-        return found, read_mask(query.mask_path, (width, height)).numpy()
+        return found, read_mask(query.mask_path, (width, height), lens).numpy()
     except InputError as error:
         return Inspection(found.path, str(error)), None
 

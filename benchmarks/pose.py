@@ -264,7 +264,8 @@ def _held_out(capture: Capture, most: int) -> list[View]:
 def _image(path: Path, inspector: Inspector) -> Tensor:
     """An image [3, H, W] at the size of the model, whatever its aspect."""
     red, green, blue = inspector.model.background.tolist()
-    return read_image(path, (inspector.camera.width, inspector.camera.height), (red, green, blue))
+    return read_image(path, (inspector.camera.width, inspector.camera.height), (red, green, blue),
+                      inspector.white, inspector.lens)  # fmt: skip
 
 
 def _spread(queries: Sequence[Query], most: int) -> list[Query]:

@@ -31,7 +31,8 @@ from pose_estimation import (
     PoseSettings,
     estimate_poses,
 )
-from scene import Camera, InputError, World, image_size, read_image
+from scene import Camera, Distortion, InputError, World, read_image
+from scene.decode import Header, read_header
 
 _READERS = 4  # threads that decode files
 _VALUES_AT_ONCE = 2**22  # pixels, or Gaussians, of queries compared in one go: bounds the memory
@@ -73,6 +74,8 @@ class Inspector:
     false_alarm_rate: float = 0.01
     notes: tuple[str, ...] = ()  # one line each: which parts run, and why
     white: float | None = None  # `Capture.white` of the capture that was trained on
+    lens: Distortion | None = None  # of the train views' camera, to be undone in queries
+    turns: bool = True  # queries by their EXIF; not where that of the train views was ignored
 
     @property
     def threshold(self) -> Threshold | None:
@@ -101,20 +104,32 @@ class Inspector:
 
         A query of another size but the same aspect is taken to show the same field of view. One in
         which the plain background has another colour (exposure, white balance) is brought back to
-        that of the train views, which silhouettes and poses rest on.
+        that of the train views, which silhouettes and poses rest on. The distortion of the train
+        views' lens is undone. EXIF orientation counts as it did for the train views, or where the
+        image has the right aspect in no other way.
         Raises InputError if the file cannot be read or has another aspect.
         """
-        width, height = image_size(path)
         camera, background = self.camera, self.model.background.cpu()
-        if abs(width * camera.height - height * camera.width) > max(width, height):
+        orientation = self._orientation(read_header(path), path)
+        red, green, blue = background.tolist()
+        size = (camera.width, camera.height)
+        image = read_image(path, size, (red, green, blue), self.white, self.lens, orientation)
+        gains = background_gains(image, background)
+        return (image * gains[:, None, None]).clamp(0.0, 1.0)
+
+    def _orientation(self, header: Header, path: Path) -> int:
+        """The EXIF orientation by which a query is to be turned, 1 for none. Raises InputError."""
+        (width, height), camera = header.size, self.camera
+        stored, turned = (
+            abs(w * camera.height - h * camera.width) <= max(w, h)
+            for w, h in (header.size, header.turned_size)
+        )
+        if not (stored or turned):
             raise InputError(
                 f"'{path}' is {width} x {height}, the model was trained on "
                 f"{camera.width} x {camera.height}: crop the image to that aspect"
             )
-        red, green, blue = background.tolist()
-        image = read_image(path, (camera.width, camera.height), (red, green, blue), self.white)
-        gains = background_gains(image, background)
-        return (image * gains[:, None, None]).clamp(0.0, 1.0)
+        return header.orientation if turned and (self.turns or not stored) else 1
 
     def _try_to_read(self, path: Path) -> Tensor | InputError:
         """What `read` gives, or raises."""

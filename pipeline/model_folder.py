@@ -20,6 +20,7 @@ import torch
 from scene import (
     Camera,
     Capture,
+    Distortion,
     Gaussians,
     InputError,
     View,
@@ -33,6 +34,7 @@ from scene import (
     save_ply,
     write_json,
 )
+from scene.decode import read_header
 
 from .calibration import UNSEALED, VERSION, Calibration
 from .presets import DETECTION
@@ -296,6 +298,7 @@ def _check_config(config: dict[str, Any]) -> None:
     if config.get("white") is not None:
         check_numbers(config, {"white": (1e-6, 1e6)})
     World.from_json(config.get("world"))
+    Distortion.from_json(config.get("lens"))
 
 
 def _iteration_of(line: str) -> float:
@@ -352,10 +355,11 @@ def write_config(
         "format": FORMAT,
         "name": capture.name,
         "settings": settings,
-        "camera": lens_of_queries(views),
+        **lens_of_queries(views),
         "background": capture.background,
         "world": asdict(capture.world),
         "white": capture.white,
+        "exif_ignored": any(read_header(view.image_path).orientation != 1 for view in views),
         "views": [view.name for view in views],
         "held_out": [view.name for view in held_out],
         **figures,
@@ -376,16 +380,17 @@ def check_world(folder: ModelFolder, capture: Capture) -> None:
 
 
 def lens_of_queries(views: tuple[View, ...]) -> dict[str, Any]:
-    """The lens that queries are taken to have: that of most train views."""
+    """The camera and lens that queries are taken to have: those of most train views."""
     lenses = [camera_to_json(view.camera) for view in views]
     chosen = max(lenses, key=lenses.count)  # the first of equals
+    lens = views[lenses.index(chosen)].lens
     if lenses.count(chosen) < len(lenses):
         print(
             f"the train views have several lenses: queries are taken to have that of "
             f"{lenses.count(chosen)} of {len(lenses)} views (focal length {chosen['fx']:.1f} "
             f"pixels at {chosen['width']} x {chosen['height']}); with another, distances are wrong"
         )
-    return chosen
+    return {"camera": chosen, "lens": None if lens is None else lens.as_json()}
 
 
 def provenance() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from anomaly import (
 )
 from gaussian_renderer import ObjectRenderer
 from pose_estimation import ExpectedResidual, PoseSettings, load_gallery, select_matcher
-from scene import World, damage_named
+from scene import Distortion, World, damage_named
 
 from .calibration import Calibration, CalibrationViews
 from .inspector import Inspector
@@ -74,6 +74,8 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
         false_alarm_rate=settings.false_alarm_rate,
         notes=tuple(note for note in notes if note),
         white=config.get("white"),
+        lens=Distortion.from_json(config.get("lens")),
+        turns=not config.get("exif_ignored", False),
     )
 
 

@@ -18,6 +18,7 @@ from anomaly import PixelStatistics, Threshold, evaluate, image_figures
 from anomaly.metrics import UNNAMED
 from pose_estimation import rotation_error, translation_error
 from scene import (
+    Distortion,
     Query,
     World,
     atomic_write,
@@ -58,7 +59,9 @@ def overlay_path(query: Query) -> str:
     return f"overlays/{file_name(query.name)}.jpg"
 
 
-def _read_pixels(path: Path, query: Query) -> tuple[NDArray, NDArray | None]:
+def _read_pixels(
+    path: Path, query: Query, lens: Distortion | None
+) -> tuple[NDArray, NDArray | None]:
     """An anomaly map [H, W] and its mask, None for a good image.
 
     Raises InputError when one of them is gone or damaged.
@@ -68,7 +71,7 @@ def _read_pixels(path: Path, query: Query) -> tuple[NDArray, NDArray | None]:
     if query.is_anomalous is False or query.mask_path is None:
         return values, None
     height, width = values.shape
-    return values, read_mask(query.mask_path, (width, height)).numpy()
+    return values, read_mask(query.mask_path, (width, height), lens).numpy()
 
 
 class Results:
@@ -85,12 +88,13 @@ class Results:
         true_poses: dict[str, Tensor],  # by query name, in the frame of the files
         world: World | None = None,  # of the model; None: that of the files
         journal: Journal | None = None,  # of the run, which makes entries survive a kill
+        lens: Distortion | None = None,  # that maps are free of and masks are not
     ) -> None:
         self.root, self.threshold, self.true_poses = root, threshold, true_poses
         self.world = world or World()
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
-        self.journal = journal
+        self.journal, self.lens = journal, lens
         for name in (COMPLETE, PARTIAL):  # of an earlier run into the same folder
             (root / name).unlink(missing_ok=True)
 
@@ -176,7 +180,7 @@ class Results:
         for number in chosen:
             query, entry = self.queries[number], self.entries[number]
             is_masked = query.mask_path is not None and entry["note"] != _EMPTY_MASK
-            read = functools.partial(_read_pixels, self.root / entry["map"], query)
+            read = functools.partial(_read_pixels, self.root / entry["map"], query, self.lens)
             if query.is_anomalous is False:
                 pixels.add_later(read, None, has_mask=False)
             elif query.is_anomalous and is_masked:

@@ -3,6 +3,7 @@
 from .camera import Camera
 from .capture import Capture, Query, View, split_holdout, subset_views
 from .densify import CappedDensify, DensifyPolicy, DensifyStatistics, PaperDensify, carry, prune
+from .distortion import Distortion
 from .errors import InputError
 from .files import (
     append_lines,
@@ -38,6 +39,7 @@ __all__ = [
     "Capture",
     "DensifyPolicy",
     "DensifyStatistics",
+    "Distortion",
     "Gaussians",
     "InputError",
     "PaperDensify",

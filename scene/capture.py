@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .camera import Camera
+from .distortion import Distortion
 from .world import World
 
 Colour = tuple[float, float, float]  # red, green, blue, 0..1
@@ -28,6 +29,8 @@ class View:
     name: str  # path inside the capture without its extension: "train/good/0"
     image_path: Path
     camera: Camera  # already of the size at which the image is to be read
+    lens: Distortion | None = None  # to be undone in the image; None: it is a pinhole's
+    mask_path: Path | None = None  # where the object is, if a file of its own says so
 
 
 @dataclass(frozen=True)

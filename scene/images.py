@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .capture import Capture, Colour, View
 from .decode import check_aspect, colours_of, read_header, read_pixels
+from .distortion import Distortion
 from .masks import defect_share
 
 BLACK: Colour = (0.0, 0.0, 0.0)
@@ -46,6 +47,10 @@ def read_train_images(capture: Capture, views: Sequence[View]) -> TrainImages:
     for view in views:
         size = (view.camera.width, view.camera.height)
         channels = _load(view.image_path, size, capture.white)
+        if view.mask_path is not None:
+            channels = _masked(channels, view.mask_path)
+        if view.lens is not None:
+            channels = view.lens.undone(channels, size)
         alpha = _resample(channels[3:], size)[0] if len(channels) == 4 else None
         image = torch.from_numpy(_resample(_composited(channels, behind), size))
         colours.append(image.mul_(255).round_().to(torch.uint8))
@@ -63,6 +68,8 @@ def read_image(
     size: tuple[int, int] | None = None,  # (width, height), pixels; None keeps the file's size
     background: Colour = WHITE,
     white: float | None = None,  # `Capture.white` of the capture that the image is compared with
+    lens: Distortion | None = None,  # to be undone
+    orientation: int = 1,  # EXIF's, by which the stored pixels are turned
 ) -> Tensor:
     """Colours of an image file in sRGB, [3, H, W] float32 in 0..1.
 
@@ -74,12 +81,16 @@ def read_image(
         InputError: the file is missing, unreadable, truncated, too large, of an unsupported kind,
             or of another aspect ratio than `size`.
     """
-    return torch.from_numpy(
-        _resample(_composited(_load(Path(path), size, white), background), size)
-    )
+    across = size[::-1] if size is not None and orientation >= 5 else size
+    channels = _turned(_load(Path(path), across, white), orientation)
+    if lens is not None:
+        channels = lens.undone(channels, size)
+    return torch.from_numpy(_resample(_composited(channels, background), size))
 
 
-def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
+def read_mask(
+    path: str | Path, size: tuple[int, int] | None = None, lens: Distortion | None = None
+) -> Tensor:
     """A ground-truth mask, [H, W] bool: true where more than half of a pixel is defect.
 
     What the values of a file mean: `scene.masks.defect_share`.
@@ -91,7 +102,8 @@ def read_mask(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
     if size is not None:
         height, width = share.shape
         check_aspect((width, height), size, Path(path))
-    return torch.from_numpy(_resample(share[None], size)[0] > 0.5)
+    channels = share[None] if lens is None else lens.undone(share[None], size)
+    return torch.from_numpy(_resample(channels, size)[0] > 0.5)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -127,6 +139,28 @@ def silhouette(
 def _load(path: Path, size: tuple[int, int] | None, white: float | None) -> NDArray[np.float32]:
     """[3 or 4, H, W] in 0..1, with alpha where the image is transparent; not yet of `size`."""
     return colours_of(read_pixels(path, size, must_fit=True), path, white)
+
+
+def _turned(channels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    """Channels [C, H, W] as viewers show them."""
+    if orientation >= 5:
+        channels = channels.swapaxes(1, 2)
+    if orientation in (2, 3, 6, 7):
+        channels = channels[:, :, ::-1]
+    if orientation in (3, 4, 7, 8):
+        channels = channels[:, ::-1]
+    return np.ascontiguousarray(channels)
+
+
+def _masked(channels: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """[4, H, W]: an image [3 or 4, H, W] that is transparent where the mask in a file is dark."""
+    share = defect_share(path)
+    width, height = channels.shape[2], channels.shape[1]
+    check_aspect((share.shape[1], share.shape[0]), (width, height), path)
+    alpha = _resample(share[None], (width, height))
+    if len(channels) == 4:
+        alpha = alpha * channels[3:]
+    return np.concatenate([channels[:3], alpha])
 
 
 def _composited(channels: NDArray[np.float32], background: Colour) -> NDArray[np.float32]:

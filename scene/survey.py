@@ -36,10 +36,11 @@ class Survey:
     white: float | None  # what means 1 in files of more than 8 bits; None: what their kind says
 
 
-def survey_images(paths: Sequence[Path]) -> Survey:
+def survey_images(paths: Sequence[Path], masked: bool = False) -> Survey:
     """Looks at twelve evenly chosen images of a capture (at all for the range of 16 bits).
 
-    Transparent images stand on white by definition, where most images are transparent. Of opaque
+    Transparent images stand on white by definition, where most images are transparent or all are
+    `masked` by files of their own. Of opaque
     ones, the median colour of the border pixels counts as the background when at least 60 % of
     all these pixels lie within 6/255 of it in every channel.
 
@@ -54,7 +55,7 @@ def survey_images(paths: Sequence[Path]) -> Survey:
     images = [colours_of(pixels, path, white) for path, pixels in sample]
     _say_alpha([pixels for _, pixels in sample], images)
     _check_range(images, paths[0].parent)
-    return Survey(_background(images), white)
+    return Survey(_WHITE if masked else _background(images), white)
 
 
 def _white_of_capture(paths: Sequence[Path]) -> float:

@@ -38,6 +38,7 @@ class CaptureFormat:
     read: Callable[[Path], tuple[tuple[View, ...], PointCloud | None]]  # at the files' size
     true_poses: Callable[[Path], dict[str, Tensor]]  # query name to world_to_camera [4, 4] float64
     is_map: Callable[[Path], bool] = lambda path: False  # files in test/ that are no photographs
+    test_folders: tuple[str, ...] = ("test",)  # where queries may lie; the first that is there
 
 
 # The first that recognises a folder reads it.
@@ -52,7 +53,12 @@ FORMATS: dict[str, CaptureFormat] = {
         blender.is_map,
     ),
     "colmap": CaptureFormat(
-        "COLMAP", colmap.MARKER, colmap.recognises, colmap.read, lambda root: {}
+        "COLMAP",
+        colmap.MARKER,
+        colmap.recognises,
+        colmap.read,
+        colmap.true_poses,
+        test_folders=("test", "images/test"),
     ),
 }
 
@@ -82,8 +88,11 @@ def read_capture(
             raise InputError(f"{root} has no train views: add frames for its train images.")
         check_unique_names((view.name for view in views), root)
         views = tuple(replace(v, camera=_fitted(v.camera, resolution)) for v in views)
-        survey = survey_images([view.image_path for view in views])
-        queries = capture_queries(root, good_labels, FORMATS[name].is_map)
+        masked = all(view.mask_path is not None for view in views)
+        survey = survey_images([view.image_path for view in views], masked)
+        _say_lens(views)
+        form = FORMATS[name]
+        queries = capture_queries(root, good_labels, form.is_map, form.test_folders)
         check_good_labels(queries, good_labels)
         world = world_for([view.camera for view in views])
         if world != World():
@@ -121,6 +130,15 @@ def true_poses(capture: Capture) -> dict[str, Tensor]:
         poses = FORMATS[capture.format].true_poses(capture.root)
     known = {query.name for query in capture.queries}
     return {n: capture.world.into_model(pose) for n, pose in poses.items() if n in known}
+
+
+def _say_lens(views: tuple[View, ...]) -> None:
+    bent = [view for view in views if view.lens is not None]
+    if bent:
+        _log.info(
+            "the lens distortion of %d of %d train views is undone on reading, and that of "
+            "queries, which are taken to come from the same camera", len(bent), len(views),
+        )  # fmt: skip
 
 
 def _recognise(root: Path) -> str:

@@ -11,23 +11,24 @@ from typing import Any
 
 from ..errors import InputError
 
-DISTORTION = (
-    "k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "s1", "s2", "s3", "s4", "distortion_params",
-    "distortion", "fisheye_crop_radius",
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+UNKNOWN_DISTORTION = (
+    "k5", "k6", "s1", "s2", "s3", "s4", "distortion_params", "distortion", "fisheye_crop_radius",
 )  # fmt: skip
 # each axis by itself; of those on one level, the first counts
 FOCAL = {axis: (f"fl_{axis}", f"camera_angle_{axis}", f"{axis}_fov") for axis in ("x", "y")}
 _HONOURED = {
     "frames", "file_path", "transform_matrix", "w", "h", "cx", "cy", "camera_model", "is_fisheye",
-    "train_filenames", "val_filenames", "test_filenames", *DISTORTION, *FOCAL["x"], *FOCAL["y"],
+    "train_filenames", "val_filenames", "test_filenames", *_DISTORTION, *UNKNOWN_DISTORTION,
+    *FOCAL["x"], *FOCAL["y"],
     "from_mitsuba", "from_na", "rolling_shutter", "mask_path", "mask_color", "time",
     "transform_matrix_start", "transform_matrix_end", "camera_convention", "coordinate_system",
-    "convention", "latlong",
+    "convention", "latlong", "ply_file_path",
 }  # fmt: skip
 # They frame, thin out, supervise or document what other programs do with the same images.
 _WITHOUT_MEANING = {
     "aabb", "aabb_scale", "render_aabb", "scale", "offset", "up", "sharpness", "near", "far",
-    "orientation_override", "applied_transform", "applied_scale", "ply_file_path", "timestamp",
+    "orientation_override", "applied_transform", "applied_scale", "timestamp",
     "depth_file_path", "depth_path", "depth_unit_scale_factor", "integer_depth_scale",
     "enable_depth_loading", "enable_ray_loading", "normal_file_path", "colmap_im_id", "camera_id",
     "rotation", "n_extra_learnable_dims", "white_transparent", "black_transparent", "fix_premult",
@@ -74,11 +75,8 @@ def _refused(entry: Mapping[str, Any]) -> str | None:
             return f"`{key}` is {value!r}: convert the poses to OpenGL axes and remove it"
     if _is_set(entry.get("rolling_shutter")):
         return "`rolling_shutter` cannot be rendered: take the images with a global shutter"
-    for key in ("mask_path", "mask_color"):
-        if entry.get(key):
-            return (
-                f"`{key}` hides a part of the image: make that part transparent and remove the key"
-            )
+    if entry.get("mask_color"):
+        return "`mask_color` hides a part of the image: give masks by `mask_path` and remove it"
     for key in ("transform_matrix_start", "transform_matrix_end"):
         if key in entry:
             return f"`{key}` means a camera that moves during the exposure: give transform_matrix"

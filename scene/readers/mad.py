@@ -11,9 +11,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..capture import View
+from ..capture import PointCloud, View
 from .folders import list_images
-from .transforms import query_poses, read_frames, views_of
+from .point_ply import read_point_ply
+from .transforms import point_file, query_poses, read_frames, views_of
 
 MARKER = "transforms.json"
 _NOT_TRAINING = ("test", "val", "ground_truth")
@@ -25,8 +26,8 @@ def recognises(root: Path) -> bool:
     return (root / MARKER).is_file()
 
 
-def read(root: Path) -> tuple[tuple[View, ...], None]:
-    """The posed views, without frames of test or validation images; there are no points.
+def read(root: Path) -> tuple[tuple[View, ...], PointCloud | None]:
+    """The posed views, without frames of test or validation images, and nerfstudio's points.
 
     Raises:
         InputError: see `scene.readers.transforms`.
@@ -35,7 +36,8 @@ def read(root: Path) -> tuple[tuple[View, ...], None]:
     kept = [f for f in frames if f.file_path.split("/")[0].casefold() not in _NOT_TRAINING]
     views = views_of(kept, root)
     _report_unposed(root, views)
-    return views, None
+    points = point_file(root / MARKER)
+    return views, None if points is None else read_point_ply(points)
 
 
 def true_poses(root: Path) -> dict[str, Tensor]:

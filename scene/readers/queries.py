@@ -6,7 +6,7 @@ image is a query, in folders of any depth, and what else lies there is named.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from ..capture import Query
@@ -19,9 +19,12 @@ _log = logging.getLogger(__name__)
 
 
 def capture_queries(
-    root: Path, good_labels: Collection[str], is_map: Callable[[Path], bool]
+    root: Path,
+    good_labels: Collection[str],
+    is_map: Callable[[Path], bool],
+    test_folders: Sequence[str] = ("test",),
 ) -> tuple[Query, ...]:
-    """The queries of a capture: those in its `test` folder, none without one.
+    """The queries of a capture: those in the first of its test folders, none without one.
 
     Normal folders come first, the rest in natural order. `is_map` tells the depth and normal maps
     that a format keeps beside its images.
@@ -29,9 +32,10 @@ def capture_queries(
     Raises:
         InputError: masks without images, or two images of one name.
     """
-    folder = root / "test"
-    if not folder.is_dir():
+    folders = [root / name for name in test_folders if (root / name).is_dir()]
+    if not folders:
         return ()
+    folder = folders[0]
     return _queries_of(folder, root / "ground_truth", good_labels, is_map)
 
 

@@ -1,5 +1,6 @@
 """`transforms*.json`: camera poses with OpenGL axes, as Blender, MAD and nerfstudio write them."""
 
+import logging
 import math
 import posixpath
 from collections.abc import Mapping
@@ -12,17 +13,20 @@ from torch import Tensor
 from ..camera import Camera
 from ..capture import View
 from ..decode import IMAGE_SUFFIXES, read_header
+from ..distortion import Distortion
 from ..errors import InputError
 from ..files import read_json
 from .folders import natural_key
-from .keys import DISTORTION, FOCAL, check_keys, merged, normal_path, training_names
+from .keys import FOCAL, UNKNOWN_DISTORTION, check_keys, merged, normal_path, training_names
 from .lenses import Orientations, checked_camera, fits, refuse_turned, say_pixel_aspect
 from .matrices import opengl_camera_to_world
+from .object_masks import check_masks
 
 _PINHOLE_MODELS = (
     "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE",
-)  # fmt: skip  # fine when every distortion is zero
+)  # fmt: skip  # besides distortion, which is undone
 _SAME_FOCAL = 0.02  # how far two statements of one focal length may differ
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,28 +81,37 @@ def _frame(entry: Any, shared: Mapping[str, Any], path: Path, number: int) -> Fr
             raise InputError(f"{path}, frame {number} has no `{key}`: add it or remove the frame.")
     if not isinstance(entry["file_path"], str):
         raise InputError(f"{path}, frame {number}: `file_path` is no text: correct it.")
-    relative = normal_path(entry["file_path"])
-    first = relative.split("/")[0]
-    if first in ("", "..", ".") or first[1:2] == ":" or "\0" in relative:
-        raise InputError(
-            f"{path}, frame {number}: file_path {relative!r} leads out of the folder: "
-            "write it relative to the folder of the capture."
-        )
+    relative = inside_path(entry["file_path"], f"{path}, frame {number}: file_path")
     where = f"{path}, frame {relative}"
     pose = opengl_camera_to_world(entry["transform_matrix"], where)
     return Frame(relative, where, pose, merged(shared, entry))
+
+
+def inside_path(name: str, where: str) -> str:
+    """A path of a file, normal in form. Raises InputError if it leads out of the capture."""
+    relative = normal_path(name)
+    first = relative.split("/")[0]
+    if first in ("", "..", ".") or first[1:2] == ":" or "\0" in relative:
+        raise InputError(
+            f"{where} {relative!r} leads out of the folder: write it relative to the folder of the "
+            "capture."
+        )
+    return relative
 
 
 def views_of(frames: list[Frame], root: Path) -> tuple[View, ...]:
     """One view per frame, at the size of its image.
 
     Raises:
-        InputError: frames without files, bad intrinsics, or images of different sizes behind one
-            shared lens.
+        InputError: no frame has a file, masks are missing, bad intrinsics, or images of different
+            sizes behind one shared lens.
     """
     views, orientations = [], Orientations()
-    for frame, path in zip(frames, find_images(frames, root), strict=True):
-        views.append(View(frame.name, path, frame_camera(frame, path, orientations)))
+    frames, paths = find_images(frames, root)
+    for frame, path in zip(frames, paths, strict=True):
+        camera, lens = frame_camera(frame, path, orientations)
+        views.append(View(frame.name, path, camera, lens, _find_mask(frame, root)))
+    check_masks(views, root)
     _refuse_mixed_sizes(frames, views)
     orientations.say()
     say_pixel_aspect([view.camera for view in views], root)
@@ -131,20 +144,55 @@ def query_poses(path: Path) -> dict[str, Tensor]:
     return {f.name.removeprefix("test/"): f.world_to_camera for f in read_frames(path)}
 
 
-def find_images(frames: list[Frame], root: Path) -> list[Path]:
-    """The image file of every frame; the extension may be missing in `file_path`.
+def find_images(frames: list[Frame], root: Path) -> tuple[list[Frame], list[Path]]:
+    """Frames with their image files; the extension may be missing in `file_path`.
+
+    Frames without a file are left out and counted, as instant-ngp does.
 
     Raises:
-        InputError: frames without files (their number and the first are named).
+        InputError: no frame has a file.
     """
     paths = [_find_image(root / frame.file_path) for frame in frames]
     missing = [f.file_path for f, path in zip(frames, paths, strict=True) if path is None]
-    if missing:
+    if missing and len(missing) == len(frames):
         raise InputError(
-            f"{len(missing)} of {len(frames)} frames have no image in {root} (the first is "
-            f"{missing[0]}): restore the images or remove the frames."
+            f"None of {len(frames)} frames has its image in {root} (the first is {missing[0]}): "
+            "restore the images or correct file_path."
         )
-    return [path for path in paths if path is not None]
+    if missing:
+        _log.warning(
+            "%d of %d frames have no image in %s and are left out (the first is %s)",
+            len(missing), len(frames), root, missing[0],
+        )  # fmt: skip
+    found = [(f, path) for f, path in zip(frames, paths, strict=True) if path is not None]
+    return [frame for frame, _ in found], [path for _, path in found]
+
+
+def point_file(path: Path) -> Path | None:
+    """The file of points that `ply_file_path` names; None where there is none.
+
+    Raises:
+        InputError: it leads out of the capture.
+    """
+    value = read_json(path).get("ply_file_path")
+    if not isinstance(value, str) or not value:
+        return None
+    points = path.parent / inside_path(value, f"{path}: ply_file_path")
+    if points.is_file():
+        return points
+    _log.warning("%s: there is no %s: training starts without its points", path, points)
+    return None
+
+
+def _find_mask(frame: Frame, root: Path) -> Path | None:
+    """The file that `mask_path` names; None without that key. Raises InputError."""
+    value = frame.lens.get("mask_path")
+    if value is None:
+        return None
+    path = root / inside_path(str(value), f"{frame.where}: mask_path")
+    if not path.is_file():
+        raise InputError(f"{frame.where}: there is no mask {path}: restore it or remove mask_path.")
+    return path
 
 
 def _find_image(path: Path) -> Path | None:
@@ -155,18 +203,20 @@ def _find_image(path: Path) -> Path | None:
     return next((p for p in candidates if p.is_file()), None)
 
 
-def frame_camera(frame: Frame, image_path: Path, orientations: Orientations) -> Camera:
-    """The camera of a frame at the size of its image.
+def frame_camera(
+    frame: Frame, image_path: Path, orientations: Orientations
+) -> tuple[Camera, Distortion | None]:
+    """The camera of a frame at the size of its image, and the distortion that is to be undone.
 
     Focal lengths come, for each axis, from fl_x (pixels), camera_angle_x (radians; focal length =
     0.5 width / tan(0.5 angle)) or x_fov (degrees); where one axis has none, pixels are square. The
     principal point is the centre unless cx, cy are given.
 
     Raises:
-        InputError: no focal length, impossible or contradictory values, lens distortion, or an
-            image whose aspect ratio is not that of w x h.
+        InputError: no focal length, impossible or contradictory values, a lens of another kind, or
+            an image whose aspect ratio is not that of w x h.
     """
-    _refuse_distortion(frame)
+    _refuse_lens(frame)
     header = read_header(image_path)
     found = header.size
     size = (_number(frame, "w", found[0]), _number(frame, "h", found[1]))
@@ -185,7 +235,12 @@ def frame_camera(frame: Frame, image_path: Path, orientations: Orientations) -> 
         raise InputError(f"{frame.where}: neither camera_angle_x nor fl_x is given: add one.")
     focal = (fx or fy or 0.0, fy or fx or 0.0)
     centre = (_number(frame, "cx", size[0] / 2), _number(frame, "cy", size[1] / 2))
-    return checked_camera(frame.where, frame.world_to_camera, focal, centre, size).resized(*found)
+    camera = checked_camera(frame.where, frame.world_to_camera, focal, centre, size)
+    camera = camera.resized(*found)
+    radial = [_number(frame, key, 0.0) for key in ("k1", "k2", "k3", "k4")]
+    tangential = (_number(frame, "p1", 0.0), _number(frame, "p2", 0.0))
+    lens = Distortion.of(camera, frame.where, radial, tangential)
+    return camera if lens is None else lens.pinhole(camera), lens
 
 
 def _focal(frame: Frame, axis: str, side: float) -> float | None:
@@ -222,9 +277,10 @@ def _number(frame: Frame, key: str, default: float | None = None) -> float:
     return float(value)
 
 
-def _refuse_distortion(frame: Frame) -> None:
+def _refuse_lens(frame: Frame) -> None:
+    """Raises InputError for what is no bent pinhole, or bent in another way than k1..k4, p1, p2."""
     model = str(frame.lens.get("camera_model", "OPENCV")).upper()
-    bent = [key for key in DISTORTION if _is_bent(frame, key)]
+    bent = [key for key in UNKNOWN_DISTORTION if _is_bent(frame, key)]
     if frame.lens.get("is_fisheye"):  # as instant-ngp marks them
         model = "fisheye"
     if frame.lens.get("latlong"):
@@ -232,7 +288,8 @@ def _refuse_distortion(frame: Frame) -> None:
     if bent or model not in _PINHOLE_MODELS:
         raise InputError(
             f"{frame.where}: the lens has distortion ({', '.join(bent) or model}), which cannot be "
-            "rendered: undistort the images first (colmap image_undistorter) and use its output."
+            "undone on reading: undistort the images first (colmap image_undistorter) and use its "
+            "output."
         )
 
 
