@@ -64,6 +64,7 @@ from scene import (
     read_json,
     read_train_images,
     refuse_inside,
+    refuse_standing_background,
     scene_extent,
     starting_hull,
     starting_points,
@@ -207,6 +208,8 @@ def _train(
         capture, chosen, read_train_images(capture, chosen), config.recipe(), config.seed, device,
         config.backend, threads, config.checkpoint_every,
     )  # fmt: skip
+    if training.images.silhouettes is None:
+        refuse_standing_background([v.camera for v in chosen], training.images.colours)
     if config.refine_poses:
         training = replace(training, views=_at_corrected_poses(training, folder.train_poses_path))
     training, held_out = split_training(training, config.holdout_every or 0)

@@ -31,6 +31,7 @@ from .names import file_name, printable
 from .ply import load_ply, save_ply
 from .readers import label_summary, read_capture, read_queries, true_poses
 from .readers.matrices import checked_pose
+from .standing import refuse_standing_background
 from .world import World
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "read_queries",
     "read_train_images",
     "refuse_inside",
+    "refuse_standing_background",
     "save_ply",
     "scene_extent",
     "silhouette",
