@@ -48,10 +48,13 @@ from pose_estimation import (
     PoseCheck,
     build_gallery,
     calibrate_pose_check,
+    far_above_the_rest,
     matcher_names,
     reprojection_shift,
     save_gallery,
     select_matcher,
+    view_residuals,
+    wrong_views,
 )
 from scene import (
     Camera,
@@ -72,6 +75,7 @@ _SUSPICIOUS = 1.0  # pixels between input and estimated poses
 _LOST, _LOST_PSNR = 0.025, 18.0  # of the image's side; dB of held-out views below which that counts
 _LEAST_PSNR = 14.0  # dB, wherever they are found
 _FAR = 10.0  # times the threshold: photographs that raise it by more are not of good parts
+_MOST_WRONG = 0.25  # of the views, whose poses may be wrong
 _CHECKPOINT_EVERY = 1000  # iterations of a fold's training
 
 
@@ -128,13 +132,14 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
         if config.good is None and not config.without_good:
             refuse_to_forget(before, folder)
         everything = _read(config, folder, stored)
+        gaussians = folder.load_gaussians(config.iteration)
         names = set(stored["held_out"])
+        everything, left_out = _without_wrong(everything, names, gaussians)
         training, held_out = (
             subset(everything, tuple(v for v in everything.views if (v.name in names) == held))
             for held in (False, True)
         )
-        gaussians = folder.load_gaussians(config.iteration)
-        calibration = _calibrate(config, folder, training, held_out, gaussians, kept)
+        calibration = _calibrate(config, folder, training, held_out, gaussians, left_out, kept)
         if config.folds:
             calibration = _with_folds(config, folder, everything, calibration)
         if config.good is not None:
@@ -233,6 +238,7 @@ def _calibrate(
     training: Training,
     held_out: Training,
     gaussians: Gaussians,
+    left_out: tuple[str, ...] = (),
     kept: Mapping[str, ScoreDistribution] = MappingProxyType({}),  # of folds that are finished
 ) -> Calibration:
     """Gallery, pose check, normal model and scores of one model, written to its folder.
@@ -274,9 +280,34 @@ def _calibrate(
     else:
         _warn_of_few(len(held_out.views))
     good = "" if config.good is None else str(config.good.resolve())
-    calibration = replace(calibration, good=good, pooled=dict(kept))
+    calibration = replace(calibration, good=good, pooled=dict(kept), left_out=left_out)
     folder.save_calibration(calibration, config.iteration)
     return calibration
+
+
+def _without_wrong(
+    everything: Training, held_out: set[str], gaussians: Gaussians
+) -> tuple[Training, tuple[str, ...]]:
+    """The views without those at wrong poses, and the names of these."""
+    model = everything.renderer(gaussians.map(lambda t: t.to(everything.device).contiguous()))
+    cameras = [view.camera for view in everything.views]
+    floats = (image.to(everything.device).float().div(255) for image in everything.images.colours)
+    is_held_out = [view.name in held_out for view in everything.views]
+    suspicious = far_above_the_rest(view_residuals(model, cameras, floats), is_held_out)
+    if not suspicious:
+        return everything, ()
+    images = everything.images.floats(everything.device)
+    wrong = wrong_views(model, cameras, images, everything.images.silhouettes, suspicious)
+    if len(wrong) > _MOST_WRONG * len(cameras):  # then the model itself is in doubt: see _warn
+        return everything, ()
+    names = {everything.views[each.number].name: each.shift for each in wrong}
+    for name, shift in names.items():
+        print(
+            f"left out: {name}: the model shows it {shift:.0f} pixels from its input pose; correct "
+            "that pose, or train with --refine-poses"
+        )
+    kept = tuple(view for view in everything.views if view.name not in names)
+    return subset(everything, kept), tuple(names)
 
 
 def _scores(

@@ -420,7 +420,9 @@ def _at_corrected_poses(training: Training, path: Path) -> tuple[View, ...]:
         return training.renderer(gaussians)
 
     if not path.is_file():
-        found = refine_train_poses(training.views, training.images.colours, train_briefly)
+        found = refine_train_poses(
+            training.views, training.images.colours, training.images.silhouettes, train_briefly
+        )
         poses = {view.name: view.camera.world_to_camera.tolist() for view in found}
         write_json(path, poses)
     return views_at(training.views, path)

@@ -26,6 +26,7 @@ class Calibration:
     unfit: str = ""  # why the model can be no measure, one sentence; then there are no scores
     good: str = ""  # folder of the photographs of good parts that it stands on (--good)
     pooled: dict[str, ScoreDistribution] = field(default_factory=dict)  # of all folds alone
+    left_out: tuple[str, ...] = ()  # views at wrong poses, which none of this rests on
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -36,7 +37,11 @@ class Calibration:
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
             "good": self.good,
             "pooled": {name: scores.to_dict() for name, scores in self.pooled.items()},
-        } | ({"unfit": self.unfit} if self.unfit else {})
+        } | {
+            name: value
+            for name, value in (("unfit", self.unfit), ("left_out", list(self.left_out)))
+            if value
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Calibration":
@@ -49,6 +54,7 @@ class Calibration:
             values.get("unfit", ""),
             str(values.get("good", "")),
             {n: ScoreDistribution.from_dict(each) for n, each in values.get("pooled", {}).items()},
+            tuple(map(str, values.get("left_out", ()))),
         )
 
 

@@ -11,6 +11,7 @@ from .refine import estimate_pose, estimate_poses
 from .settings import PAPER, PoseEstimate, PoseSettings
 from .templates import build_gallery
 from .viewpoints import object_extent
+from .wrong_views import far_above_the_rest, view_residuals, wrong_views
 
 __all__ = [
     "MATCHERS",
@@ -28,6 +29,7 @@ __all__ = [
     "calibrate_pose_check",
     "estimate_pose",
     "estimate_poses",
+    "far_above_the_rest",
     "fit_pose_check",
     "load_gallery",
     "matcher_names",
@@ -37,4 +39,6 @@ __all__ = [
     "save_gallery",
     "select_matcher",
     "translation_error",
+    "view_residuals",
+    "wrong_views",
 ]

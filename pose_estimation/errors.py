@@ -27,6 +27,7 @@ def translation_error(estimated: Tensor, true: Tensor) -> Tensor:
 def align_poses(
     poses: Tensor,  # [V, 4, 4] float64 world_to_camera, in a frame of their own
     reference: Tensor,  # [V, 4, 4] the same cameras in the frame that is wanted
+    trusted: Tensor | None = None,  # [V] bool: whose reference says what frame that is
 ) -> Tensor:
     """The poses in the frame of the reference, [V, 4, 4].
 
@@ -35,17 +36,18 @@ def align_poses(
     centres together (Umeyama 1991, with the rotation given).
     """
     rotations = poses[:, :3, :3]
-    correlation = (rotations.transpose(1, 2) @ reference[:, :3, :3]).sum(dim=0)
+    used = torch.ones(len(poses), dtype=torch.bool) if trusted is None else trusted
+    correlation = (rotations.transpose(1, 2) @ reference[:, :3, :3])[used].sum(dim=0)
     u, _, vt = torch.linalg.svd(correlation)
     signs = torch.ones(3, dtype=poses.dtype)
     signs[2] = torch.linalg.det(u @ vt)
     turn = (u @ torch.diag(signs) @ vt).T  # world of the poses to that of the reference
     ours = camera_centres(poses) @ turn.T
     theirs = camera_centres(reference)
-    from_mean = ours - ours.mean(dim=0)
-    spread = from_mean.square().sum()
-    scale = (from_mean * (theirs - theirs.mean(dim=0))).sum() / spread if spread > 0 else 1.0
-    centres = scale * from_mean + theirs.mean(dim=0)
+    from_mean, middle = ours - ours[used].mean(dim=0), theirs[used].mean(dim=0)
+    spread = from_mean[used].square().sum()
+    scale = (from_mean * (theirs - middle))[used].sum() / spread if spread > 0 else 1.0
+    centres = scale * from_mean + middle
     aligned = reference.clone()
     aligned[:, :3, :3] = rotations @ turn.T
     aligned[:, :3, 3] = -(aligned[:, :3, :3] @ centres[:, :, None])[:, :, 0]
