@@ -16,10 +16,11 @@ ODD_VALUES = (
     '"../x"', '"/etc/passwd"', '"\\ud800"', "[" * 3000 + "]" * 3000, '{"a": {"a": {"a": 1}}}',
 )  # fmt: skip
 KEYS = (
-    "fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "p2", "camera_model", "is_fisheye", "x_fov",
+    "fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p2", "camera_model", "is_fisheye", "x_fov",
     "camera_angle_x", "camera_angle_y", "rolling_shutter", "mask_path", "time", "file_path",
     "transform_matrix", "train_filenames", "test_filenames", "distortion_params", "frames",
     "camera_convention", "white", "world", "background", "unit", "origin", "threshold", "width",
+    "ply_file_path", "lens", "radial", "zoom",
 )  # fmt: skip
 _ODD_FLOATS = (0.0, -1.0, 1e-300, 1e300, np.nan, np.inf, -np.inf, 1e38, 255.0, 4096.0)
 _ODD_BYTES = (0, 1, 127, 128, 254, 255, 10, 32, 34, 45, 48, 57, 91, 123)
