@@ -68,6 +68,7 @@ class Inspector:
     matcher: Matcher
     settings: PoseSettings
     scorer: Scorer
+    last_matcher: Matcher | None = None  # for queries whose poses by `matcher` are not trusted
     pose_check: PoseCheck | None = None  # None: poses are not checked
     expected_residual: ExpectedResidual | None = None  # what is known of the object's gloss
     scores: ScoreDistribution | None = None  # of good images; None: no threshold can be given
@@ -159,8 +160,19 @@ class Inspector:
 
     def locate(self, images: Tensor) -> list[PoseEstimate]:
         """Poses of the cameras that took queries [B, 3, H, W] through the lens of the model."""
+        poses = self._located(images, self.matcher)
+        doubtful = [number for number, pose in enumerate(poses) if pose.pose_ok is False]
+        if self.last_matcher is None or not doubtful:
+            return poses
+        again = self._located(images[doubtful], self.last_matcher)
+        for number, second in zip(doubtful, again, strict=True):
+            poses[number] = _better(poses[number], second)
+        return poses
+
+    def _located(self, images: Tensor, matcher: Matcher) -> list[PoseEstimate]:
+        """Coarse poses by one matcher, refined."""
         started = time.perf_counter()
-        hypotheses = self.matcher.coarse_poses_many(images, self.camera)
+        hypotheses = matcher.coarse_poses_many(images, self.camera)
         coarse = (time.perf_counter() - started) / len(images)
         poses = estimate_poses(
             self.model, self.camera, images, hypotheses, self.settings, self.pose_check,
@@ -185,12 +197,9 @@ class Inspector:
         if not chosen:
             return poses
         poses = list(poses)
-        again = self.locate(torch.stack([changed[place] for place in chosen]))
+        again = self._located(torch.stack([changed[place] for place in chosen]), self.matcher)
         for place, second in zip(chosen, again, strict=True):
-            first = poses[doubtful[place]]
-            spent = {stage: first.seconds[stage] + second.seconds[stage] for stage in first.seconds}
-            better = second if second.pose_ok else first
-            poses[doubtful[place]] = replace(better, seconds=spent)
+            poses[doubtful[place]] = _better(poses[doubtful[place]], second)
         return poses
 
     @property
@@ -251,6 +260,12 @@ class Inspector:
             asdict(region) | {"position": position}
             for region, position in zip(regions, positions, strict=True)
         ]
+
+
+def _better(first: PoseEstimate, second: PoseEstimate) -> PoseEstimate:
+    """The second of two estimates if it is trusted, else the first, with the seconds of both."""
+    spent = {stage: first.seconds[stage] + second.seconds[stage] for stage in first.seconds}
+    return replace(second if second.pose_ok else first, seconds=spent)
 
 
 def _to_host(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -66,6 +66,7 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
         camera=camera,
         world=World.from_json(config.get("world")),
         matcher=selection.matcher,
+        last_matcher=selection.last,
         settings=settings.pose,
         scorer=scorer,
         pose_check=calibration.pose_check,

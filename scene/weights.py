@@ -77,7 +77,7 @@ def load_weights(file: WeightFile, folder: Path | None) -> dict[str, Any]:
     Raises InputError naming file, address and folder when it can be had from none of them, or when
     it is damaged. Nothing is ever unpickled.
     """
-    path = find_weights(file, folder) or _download(file, folder)
+    path = fetch_weights(file, folder)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
@@ -86,6 +86,14 @@ def load_weights(file: WeightFile, folder: Path | None) -> dict[str, Any]:
     if state is None:
         raise InputError(_advice(file, folder, f"{path} holds no weights"))
     return state
+
+
+def fetch_weights(file: WeightFile, folder: Path | None) -> Path:
+    """Where the file lies in `folder`, else in the cache, into which it is downloaded if need be.
+
+    Raises InputError when it can be had from none of them.
+    """
+    return find_weights(file, folder) or _download(file, folder)
 
 
 def _download(file: WeightFile, folder: Path | None) -> Path:

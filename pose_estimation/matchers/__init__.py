@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from gaussian_renderer import ObjectRenderer
 from scene import InputError
-from scene.weights import LOFTR, XFEAT, WeightFile
+from scene.weights import LOFTR, XFEAT, WeightFile, fetch_weights, find_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Matcher
 from . import landmarks, loftr, silhouette, xfeat
 from .combined import CombinedMatcher
+from .lazy import LazyMatcher
 
 
 class Entry(NamedTuple):
@@ -42,6 +43,7 @@ class Selection(NamedTuple):
 
     matcher: Matcher
     reason: str  # one line to print; "" when there is nothing to say
+    last: Matcher | None = None  # to be asked for queries whose poses are not trusted
 
 
 def matcher_names() -> list[str]:
@@ -70,18 +72,24 @@ def _automatic(gallery: Gallery, model: ObjectRenderer, folder: Path | None) -> 
     """Landmarks where the object has texture, and what is next best where they do not suffice.
 
     That is silhouettes where a plain background gives them, elsewhere XFeat, and silhouettes (of
-    the whole frame) again when its weights cannot be had.
+    the whole frame) again when its weights cannot be had. With silhouettes, XFeat is the last
+    resort where its weights are at hand: none are downloaded for that.
     """
-    reason = _PLAIN
+    by_xfeat = LazyMatcher("xfeat", lambda: MATCHERS["xfeat"].make(gallery, model, folder))
+    other: Matcher = by_xfeat
+    reason, last = "", None
     if gallery.background is not None:
-        other = MATCHERS["silhouette"].make(gallery, model, folder)
+        other, reason = MATCHERS["silhouette"].make(gallery, model, folder), _PLAIN
+        last = None if find_weights(XFEAT, folder) is None else by_xfeat
     else:
         try:
-            other, reason = MATCHERS["xfeat"].make(gallery, model, folder), ""
+            fetch_weights(XFEAT, folder)
         except InputError as error:
             other = MATCHERS["silhouette"].make(gallery, model, folder)
             reason = f"silhouettes of the whole frame, without XFeat: {error}"
     try:
-        return Selection(CombinedMatcher(landmarks.LandmarkMatcher(gallery), other), reason)
+        found = CombinedMatcher(landmarks.LandmarkMatcher(gallery), other)
+        return Selection(found, reason, last)
     except InputError as error:
-        return Selection(other, "; ".join(filter(None, (reason, f"no landmarks: {error}"))))
+        reason = "; ".join(filter(None, (reason, f"no landmarks: {error}")))
+        return Selection(other, reason, last)
