@@ -3,12 +3,15 @@
     python -m benchmarks.pose basin --model out/brick_dog --json basin.json --plot basin.png
     python -m benchmarks.pose check --model out/brick_dog --others data/brick_parrot
     python -m benchmarks.pose hard --model out/brick_dog
+    python -m benchmarks.pose recall --model out/rods --others out/flange out/lego
 
 `basin` turns the camera of held-out train views about the object's centre by known angles, around
 random axes, and refines from there. `check` shows the queries of the model's own capture, of other
 objects, and images that a seed makes: noise, blobs, one colour, a tiny object. `hard` renders the
 model itself, with noise of 1 %, from changed poses of held-out views (rolled, near, far, cut off),
-and variants of it; so that tests the search, not the model. Right: within 1 degree and 0.02 units.
+and variants of it; so that tests the search, not the model. `recall` tells of each model how many
+of its queries get a hypothesis near the true pose, and what comes of it (pose_recall.py).
+Right: within 1 degree and 0.02 units.
 """
 
 import math
@@ -57,6 +60,8 @@ from scene import (
 
 from .common import ANGLE_LIMIT, DISTANCE_LIMIT, machine
 from .pose_queries import CHANGES, MADE, Change, make, turned, variants
+from .pose_recall import Recall, recall
+from .pose_recall import table as recall_table
 
 _MADE = 4  # images of each made kind
 _NOISE = 0.01  # of a rendered query
@@ -67,19 +72,19 @@ _EVERY = 8  # train view that the gallery of a rendered object has
 class Config:
     """Command line."""
 
-    study: tyro.conf.Positional[Literal["basin", "check", "hard"]]
+    study: tyro.conf.Positional[Literal["basin", "check", "hard", "recall"]]
     model: Path
     """Model folder written by train.py; the capture that it was trained on is read too."""
     others: tuple[Path, ...] = ()
-    """check: captures of other objects."""
+    """check: captures of other objects. recall: further model folders."""
     images: int = 50
     """check: queries of each other capture, at most."""
     queries: int = 1000
-    """check: queries of the model's own capture, at most."""
+    """check, recall: queries of the model's own capture, at most."""
     matcher: str = "auto"
-    """check: who gives the coarse poses."""
+    """check, recall: who gives the coarse poses."""
     weights: Path | None = None
-    """check: folder with weights of XFeat or LoFTR."""
+    """check, recall: folder with weights of XFeat or LoFTR."""
     views: int = 16
     """basin, hard: held-out views; each gives one query of every kind."""
     angles: tuple[float, ...] = (2, 5, 10, 15, 20, 30, 40)
@@ -124,10 +129,12 @@ class Row:
     cpu_seconds_worst: float
 
 
-def main(config: Config) -> list[Row]:
+def main(config: Config) -> list[Row] | list[Recall]:
     """Runs a study and returns its rows. Raises InputError for captures without poses."""
     torch.set_num_threads(config.threads)
-    inspector, capture = _open(config)
+    if config.study == "recall":
+        return _recall(config)
+    inspector, capture = _open(config, config.model)
     study = {"basin": basin, "check": check, "hard": hard}[config.study]
     rows = []
     for row in study(config, inspector, capture):
@@ -147,13 +154,26 @@ def main(config: Config) -> list[Row]:
     return rows
 
 
-def _open(config: Config) -> tuple[Inspector, Capture]:
+def _recall(config: Config) -> list[Recall]:
+    """One row per model; printed as they come, written together."""
+    rows = []
+    for path in (config.model, *config.others):
+        rows.append(recall(path.name, *_open(config, path), config.queries))
+        print(rows[-1], flush=True)
+    if config.json is not None:
+        document = {"machine": machine(config.threads), "rows": [asdict(row) for row in rows]}
+        write_json(config.json, document)
+    print(recall_table(rows))
+    return rows
+
+
+def _open(config: Config, path: Path) -> tuple[Inspector, Capture]:
     # No anomaly map is made here, so that no weights of a backbone are needed.
     preset = replace(DETECTION["default"], features="rgb", matcher=config.matcher)
     settings = InspectionSettings(
         preset, torch.device("cpu"), threads=config.threads, weights=config.weights
     )
-    folder = ModelFolder(config.model)
+    folder = ModelFolder(path)
     inspector = open_inspector(folder, settings)
     print("\n".join(inspector.notes))
     stored = folder.load_config()["settings"]

@@ -40,6 +40,15 @@ _SMALLEST_REGION = 9  # pixels; smaller specks are not listed
 
 
 @dataclass(frozen=True)
+class OtherPose:
+    """A pose that fits an image as well as the one it was inspected at: the object is symmetric."""
+
+    world_to_camera: Tensor  # [4, 4] in the frame of the capture's files
+    score: float  # of the image there
+    is_anomalous: bool | None  # as `Inspection.is_anomalous`
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What was found in one image, or why it could not be inspected; tensors on the CPU."""
 
@@ -55,6 +64,7 @@ class Inspection:
     world_to_camera: Tensor | None = None  # [4, 4] the same in the frame of the capture's files
     regions: list[dict[str, Any]] = field(default_factory=list)  # flagged, highest peak first
     seconds: dict[str, float] = field(default_factory=dict)  # coarse, refine, score, total
+    other_poses: tuple[OtherPose, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -218,17 +228,29 @@ class Inspector:
         started = time.perf_counter()
         camera = self.camera.at(torch.stack([pose.world_to_camera for pose in poses]))
         scored = _to_host([images, *self.scorer(images, camera)])
+        others = [self._at_others(i, pose) for i, pose in zip(images, poses, strict=True)]
         score = (time.perf_counter() - started) / len(poses)
         found = []
-        for path, pose, *parts in zip(paths, poses, *scored, strict=True):
+        for path, pose, other, *parts in zip(paths, poses, others, *scored, strict=True):
             seconds = {
                 "coarse": read + pose.seconds["coarse"],
                 "refine": pose.seconds["refine"],
                 "score": score,
             }
             seconds["total"] = sum(seconds.values())
-            found.append(self._verdict(path, pose, parts, seconds))
+            verdict = self._verdict(path, pose, parts, seconds)
+            found.append(replace(verdict, other_poses=other))
         return found
+
+    def _at_others(self, image: Tensor, pose: PoseEstimate) -> tuple[OtherPose, ...]:
+        """What an image [3, H, W] would score at the other poses that fit it as well."""
+        found = []
+        for other in pose.alternatives:
+            score = float(self.scorer(image, self.camera.at(other)).score)
+            is_known = self.threshold is not None and pose.pose_ok is not False
+            flagged = score > self.threshold.value if is_known and self.threshold else None
+            found.append(OtherPose(self.world.into_files(other), score, flagged))
+        return tuple(found)
 
     def _verdict(
         self, path: Path, pose: PoseEstimate, parts: list[Tensor], seconds: dict[str, float]

@@ -37,9 +37,9 @@ STAGES = ("coarse", "refine", "score", "total")
 COMPLETE, PARTIAL = "results.json", "results_until_interrupted.json"
 _FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts as found
 _ENTRY = (
-    "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss", "map",
-    "regions", "seconds", "rotation_error_deg", "translation_error", "error",
-    "note",
+    "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss",
+    "pose_ambiguous", "map", "regions", "seconds", "rotation_error_deg", "translation_error",
+    "error", "note",
 )  # fmt: skip
 _COLUMNS = (
     "path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok", "pose_loss",
@@ -132,8 +132,8 @@ class Results:
             values = found.anomaly_map.numpy().astype(np.float32)
             with atomic_write(self.root / entry["map"]) as file:
                 Image.fromarray(values).save(file, format="TIFF")
-            if mask is not None:
-                entry["note"] = mask_doubt(mask, query.is_anomalous) or None
+            doubt = "" if mask is None else mask_doubt(mask, query.is_anomalous)
+            entry["note"] = "; ".join(filter(None, (_ambiguity(found), doubt))) or None
         self._keep(query, entry)
         if self.journal is not None:
             self.journal.add(query, entry)
@@ -154,6 +154,7 @@ class Results:
             "world_to_camera": found.world_to_camera.tolist(),
             "pose_ok": found.pose.pose_ok,
             "pose_loss": found.pose.loss,
+            "pose_ambiguous": _others(found) or None,
             "map": map_path(query),
             "regions": found.regions,
             "seconds": {stage: round(found.seconds[stage], 4) for stage in STAGES},
@@ -179,7 +180,7 @@ class Results:
         pixels = PixelStatistics()
         for number in chosen:
             query, entry = self.queries[number], self.entries[number]
-            is_masked = query.mask_path is not None and entry["note"] != _EMPTY_MASK
+            is_masked = query.mask_path is not None and _EMPTY_MASK not in (entry["note"] or "")
             read = functools.partial(_read_pixels, self.root / entry["map"], query, self.lens)
             if query.is_anomalous is False:
                 pixels.add_later(read, None, has_mask=False)
@@ -274,6 +275,28 @@ class Results:
         return {
             stage: statistics.median(s[stage] for s in spent) if spent else None for stage in STAGES
         }
+
+
+def _others(found: Inspection) -> list[dict[str, Any]]:
+    """The other poses that fit as well, as JSON values."""
+    return [
+        {
+            "world_to_camera": other.world_to_camera.tolist(),
+            "score": other.score,
+            "is_anomalous": other.is_anomalous,
+        }
+        for other in found.other_poses
+    ]
+
+
+def _ambiguity(found: Inspection) -> str:
+    """What to say of an image that fits several poses; "" where it fits one."""
+    if not found.other_poses:
+        return ""
+    text = f"the image fits {1 + len(found.other_poses)} poses of the object equally well"
+    if all(other.is_anomalous == found.is_anomalous for other in found.other_poses):
+        return text
+    return f"{text}, and the verdict is another at another one"
 
 
 def _table(entries: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from gaussian_renderer import ObjectRenderer
 from scene import Camera
 
 from .adam import refine_twist
-from .equations import pose_equations
+from .equations import pose_equations, rough_equations
 from .fit_statistics import Fit, measure_fit
 from .hypotheses import Hypothesis
 from .levenberg_marquardt import levenberg_marquardt
@@ -20,7 +20,9 @@ from .settings import PoseSettings
 from .viewpoints import object_extent
 
 LOW = 4  # shrink factor of the level at which candidates are compared
-_WIDER = 2.0  # times the Huber threshold there, where poses are farther off
+HALF = 2  # of that at which they settle: smooth objects drift away at the first
+ROUGH = 50  # pixels, about: the longer side of the level at which there may be dozens of them
+_WIDER = 2.0  # times the Huber threshold at both, where poses are farther off
 
 
 class Plan(NamedTuple):
@@ -91,7 +93,10 @@ class Queries:
         self.centre, radius = object_extent(model.gaussians)
         self.radius = float(radius)
         self.full = level_of(camera, images.to(like), 1)
+        self.half = level_of(camera, self.full.images, HALF)
         self.low = level_of(camera, self.full.images, LOW)
+        shrink = max(LOW, round(max(camera.width, camera.height) / ROUGH))
+        self.rough = level_of(camera, self.full.images, shrink)
         self.steps = torch.zeros(len(images), dtype=torch.int64)  # taken so far, of each query
 
     def descend(
@@ -100,7 +105,7 @@ class Queries:
         """Levenberg-Marquardt: the candidates where they end, and J^T W J [M, 6, 6] there."""
         if not len(candidates):
             return candidates, candidates.poses.new_zeros(0, 6, 6)
-        level = self.low if plan.shrink == LOW else self.full
+        level = {1: self.full, HALF: self.half, LOW: self.low}[plan.shrink]
         huber = self.settings.huber * (_WIDER if plan.shrink == LOW else 1.0)
         found = levenberg_marquardt(
             pose_equations(
@@ -111,6 +116,19 @@ class Queries:
         )  # fmt: skip
         self.steps.index_add_(0, candidates.query, found.evaluations)
         return replace(candidates, poses=found.world_to_camera, loss=found.loss), found.jtj
+
+    def descend_roughly(self, candidates: Candidates, plan: Plan) -> Candidates:
+        """Levenberg-Marquardt at very low resolution, for many candidates of one query."""
+        if not len(candidates):
+            return candidates
+        huber = self.settings.huber * _WIDER
+        found = levenberg_marquardt(
+            rough_equations(self.model, self.rough, candidates.poses, candidates.query, huber),
+            candidates.poses, self.centre, self.radius,
+            evaluations=plan.evaluations, tolerance=plan.tolerance,
+        )  # fmt: skip
+        self.steps.index_add_(0, candidates.query, found.evaluations)
+        return replace(candidates, poses=found.world_to_camera, loss=found.loss)
 
     def follow_gradient(
         self, candidates: Candidates, steps: int, learning_rate: float, final_share: float

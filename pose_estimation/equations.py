@@ -14,7 +14,7 @@ from gaussian_renderer import (
 )
 
 from .levenberg_marquardt import Equations
-from .multiscale import ExpectedResidual, Level, seen_from, seen_from_many
+from .multiscale import ExpectedResidual, Level, seen_from, seen_from_many, thinned
 
 
 def pose_equations(
@@ -45,6 +45,35 @@ def pose_equations(
         return _stacked([
             pose_normal_equations(
                 seen[number].gaussians, level.camera.at(pose), images[number], model.background,
+                huber=huber, backend=model.backend, threads=model.threads,
+            )
+            for number, pose in zip(active.tolist(), at, strict=True)
+        ])  # fmt: skip
+
+    return one_by_one
+
+
+def rough_equations(
+    model: ObjectRenderer,
+    level: Level,
+    poses: Tensor,  # [M, 4, 4] world_to_camera, where the candidates start
+    query: Tensor,  # [M] before which image of the level each stands
+    huber: float,
+) -> Callable[[Tensor, Tensor], Equations]:
+    """`pose_equations` of many candidates for a few steps at very low resolution.
+
+    What each of them shows would cost more to find out than it saves, so all Gaussians take part,
+    thinned for the first candidate.
+    """
+    if renders_many(model.backend, model.gaussians.means.device):
+        return pose_equations(model, level, level, poses, query, huber)
+    gaussians = thinned(model, poses[0], level).gaussians
+    images = [level.images[number] for number in query.tolist()]
+
+    def one_by_one(active: Tensor, at: Tensor) -> Equations:
+        return _stacked([
+            pose_normal_equations(
+                gaussians, level.camera.at(pose), images[number], model.background,
                 huber=huber, backend=model.backend, threads=model.threads,
             )
             for number, pose in zip(active.tolist(), at, strict=True)

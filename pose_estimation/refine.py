@@ -15,19 +15,24 @@ from gaussian_renderer import ObjectRenderer, renders_many
 from scene import Camera, InputError
 
 from .adam import refine_screw
-from .candidates import LOW, Candidates, Plan, Queries, starts_of
+from .ambiguity import distinct, fits_as_well, rivals_of
+from .candidates import HALF, LOW, Candidates, Plan, Queries, starts_of
 from .fit_statistics import Fit
 from .hypotheses import Hypothesis
 from .multiscale import ExpectedResidual
 from .pose_check import DOUBTFUL, PoseCheck
 from .settings import PoseEstimate, PoseSettings
 
-_KEPT = 8  # hypotheses that are refined, of those that the matcher gives
+_MOST = 64  # hypotheses that are looked at, of those that the matcher gives
+_KEPT = 8  # of them that are refined
 _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not given up
-_SETTLED = 4  # candidates of a query, at most, that go on then
-_SEARCH = Plan(LOW, 5, 5e-3)  # from every hypothesis
-_SETTLE = Plan(LOW, 16, 2e-3)  # from those that are left
-_FINISH = Plan(1, 6, 1e-4)  # the best one
+_SETTLED = 8  # distinct candidates of a query, at most, that go on then
+_SCREEN = Plan(LOW, 4, 2e-2)  # from all, where there are more
+_SEARCH = Plan(HALF, 5, 5e-3)  # from every hypothesis
+_SETTLE = Plan(HALF, 16, 2e-3)  # from those that are left
+_RIVALS, _CLOSE = 1.3, 1.1  # times the best loss, at low and at full resolution: not decided
+_CONTEST = Plan(1, 2, 1e-4)  # the best and its rivals
+_FINISH = Plan(1, 6, 1e-4)  # the best one, and what is not decided then
 _SECOND_TRIES = 2  # hypotheses from which Adam is tried where that did not do
 _ADAM_FIRST, _ADAM_THEN = 12, 28  # steps from each of them, and from the better one
 _PROGRESS = 0.9  # of its start: the loss after the first steps that lets the others follow
@@ -99,6 +104,7 @@ class _Outcome(NamedTuple):
     hypothesis: int
     fit: Fit
     covariance: Tensor | None
+    alternatives: tuple[Tensor, ...] = ()  # [4, 4] other poses that fit as well
 
 
 def _by_screw(queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]]) -> list[_Outcome]:
@@ -121,7 +127,8 @@ def _by_levels(
     """The search at low resolution, a second try where it did not do, and the finish."""
     limits, second_try = check or DOUBTFUL, queries.settings.method == "auto"
     rough = limits.at_low_resolution()
-    best = _search(queries, hypotheses)
+    settled = _search(queries, hypotheses)
+    best = settled.of_each_query(_least)
     fits = queries.fit(best, queries.low)
     doubtful = [q for q, fit in enumerate(fits) if not rough.accepts(fit.statistics)]
     if second_try and doubtful:
@@ -131,8 +138,12 @@ def _by_levels(
         for query, fit in zip(again.query.tolist(), queries.fit(again, queries.low), strict=True):
             fits[query] = fit
     lost = torch.tensor([check is not None and rough.rules_out(fit.statistics) for fit in fits])
-    ends = _finish(queries, best.at(~lost)) + _outcomes(queries, best.at(lost))
+    gone = best.at(lost)
+    best, rivals = _contest(queries, best.at(~lost), settled.at(~lost[settled.query]))
+    ends = _finish(queries, best) + _outcomes(queries, gone)
     outcomes = {found.query: found for found in ends}
+    for rival in _finish(queries, rivals):
+        outcomes[rival.query] = _beside(queries, outcomes[rival.query], rival)
     if second_try:
         tried = {*doubtful, *lost.nonzero()[:, 0].tolist()}
         unsure = [
@@ -141,19 +152,56 @@ def _by_levels(
             if not limits.accepts(outcomes[query].fit.statistics)
         ]
         for found in _finish(queries, _second_try(queries, hypotheses, unsure)):
-            if found.fit.loss < outcomes[found.query].fit.loss:
-                outcomes[found.query] = found
+            outcomes[found.query] = _beside(queries, outcomes[found.query], found)
     return [outcomes[query] for query in range(len(hypotheses))]
 
 
 def _search(queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]]) -> Candidates:
     """A few steps from every hypothesis, and from the plausible ones until they settle."""
-    candidates = starts_of(hypotheses, range(len(hypotheses)), _KEPT)
+    candidates = _screened(queries, starts_of(hypotheses, range(len(hypotheses)), _MOST))
     alone = candidates.query.bincount()[candidates.query] == 1
     searched, _ = queries.descend(candidates.at(~alone), _SEARCH)
-    candidates = candidates.at(alone).joined(searched.of_each_query(_plausible))
-    settled, _ = queries.descend(candidates, _SETTLE)
-    return settled.of_each_query(_least)
+    candidates = candidates.at(alone).joined(_plausible(searched))
+    return queries.descend(candidates, _SETTLE)[0]
+
+
+def _screened(queries: Queries, candidates: Candidates) -> Candidates:
+    """The `_KEPT` most promising of each query, where there are more: a look at every one."""
+    counts = candidates.query.bincount()[candidates.query]
+    many = candidates.at(counts > _KEPT)
+    kept = [candidates.at(counts <= _KEPT)]
+    for query in many.query.unique():
+        own = queries.descend_roughly(many.at(many.query == query), _SCREEN)
+        kept.append(own.at(distinct(own.poses, own.loss, _KEPT)))
+    found = kept[0]
+    for more in kept[1:]:
+        found = found.joined(more)
+    return found
+
+
+def _contest(
+    queries: Queries, best: Candidates, settled: Candidates
+) -> tuple[Candidates, Candidates]:
+    """Which of nearly equal poses leads at full resolution, and which are not decided there.
+
+    What breaks a symmetry, as a small mark does, may not show at low resolution.
+    """
+    rivals = rivals_of(settled, best, _RIVALS)
+    contested = torch.isin(best.query, rivals.query)
+    nearer, _ = queries.descend(
+        best.at(contested).joined(rivals), _CONTEST, queries.expected_residual
+    )
+    leading = nearer.of_each_query(_least)
+    return best.at(~contested).joined(leading), rivals_of(nearer, leading, _CLOSE)
+
+
+def _beside(queries: Queries, first: _Outcome, second: _Outcome) -> _Outcome:
+    """The better of two ends; the other one is an alternative where it fits as well."""
+    best, other = (second, first) if second.fit.loss < first.fit.loss else (first, second)
+    others = (other.world_to_camera, *first.alternatives)
+    pose = best.world_to_camera
+    equal = [each for each in others if fits_as_well(queries, best.query, pose, each)]
+    return best._replace(alternatives=tuple(equal))
 
 
 def _second_try(
@@ -186,15 +234,21 @@ def _outcomes(
     return list(map(_Outcome, *parts, fits, covariances))
 
 
+def _first(losses: Tensor) -> Tensor:
+    """Where the least of a query's losses stand, `_SETTLED` at most, best first."""
+    return losses.argsort(stable=True)[:_SETTLED]
+
+
 def _least(losses: Tensor) -> Tensor:
     """Where the least of a query's losses stands, [1]."""
     return losses.argmin(dim=0, keepdim=True)
 
 
-def _plausible(losses: Tensor) -> Tensor:
-    """Where those of a query's losses stand that are not given up, best first."""
-    order = losses.argsort(stable=True)[:_SETTLED]
-    return order[~(losses[order] > _RIVAL * losses[order[0]])]
+def _plausible(candidates: Candidates) -> Candidates:
+    """Those that are not given up: distinct, and nearly as good as the best of their query."""
+    best = candidates.of_each_query(_least)
+    rivals = rivals_of(candidates, best, _RIVAL)
+    return best.joined(rivals).of_each_query(_first)
 
 
 def _covariance(jtj: Tensor, fit: Fit) -> Tensor | None:
@@ -233,6 +287,7 @@ def _estimate(
         hypothesis=outcome.hypothesis,
         pose_ok=None if check is None else check.accepts(outcome.fit.statistics),
         covariance=outcome.covariance,
+        alternatives=outcome.alternatives,
         fit=outcome.fit.statistics,
         seconds={"refine": seconds},
     )

@@ -34,5 +34,7 @@ class PoseEstimate:
     hypothesis: int  # index of the coarse pose that it came from
     pose_ok: bool | None = None  # None: not checked (see pose_check.py)
     covariance: Tensor | None = None  # [6, 6] of the twist (omega, v) in the camera frame; lm, auto
+    # [4, 4] poses that fit the query as well, best first: the object looks alike from there
+    alternatives: tuple[Tensor, ...] = ()
     fit: dict[str, float] = field(default_factory=dict)  # fit statistics, which pose_ok rests on
     seconds: dict[str, float] = field(default_factory=dict)  # wall clock per stage

@@ -37,7 +37,7 @@ def detection_report(
             label=None if query.label is None else printable(query.label),
             flagged=entry["is_anomalous"],
             pose_ok=entry["pose_ok"] is not False,
-            note=entry["error"] or _image_note(entry),
+            note=entry["error"] or " ".join(filter(None, (_ambiguous(entry), _image_note(entry)))),
             overlay=None if entry["score"] is None else folder / overlay_path(query),
         )
         for query, entry in zip(queries, document["images"], strict=True)
@@ -70,6 +70,16 @@ def _image_note(entry: dict[str, Any]) -> str:
     if chance < _RAREST:
         return f"Fewer than {100 * _RAREST:g} % of good images would score so high, by estimate."
     return f"About {100 * chance:.2g} % of good images would score so high, by estimate."
+
+
+def _ambiguous(entry: dict[str, Any]) -> str:
+    """That a symmetry of the object leaves several poses, in one sentence; "" where it does not."""
+    others = entry.get("pose_ambiguous")
+    if not others:
+        return ""
+    same = all(other["is_anomalous"] == entry["is_anomalous"] for other in others)
+    rest = "." if same else ", and the verdict is another at another one."
+    return f"The image fits {1 + len(others)} poses of the object equally well{rest}"
 
 
 def _tables(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, Value]]]:

@@ -11,12 +11,14 @@ from .builder import Builder, about_z
 from .machines import gears, pump
 from .metal import flange, valve
 from .parts import Assembly, Part
+from .plain import bracket, lamp, nut, rods
 from .products import board, charger, remote, tin
 from .thin import rack, screwdriver
 
 Blueprint = Literal[
     "vehicle", "animal", "building", "pump", "gears",
     "rack", "flange", "valve", "tin", "board", "screwdriver", "remote", "charger",
+    "rods", "lamp", "bracket", "nut",
 ]  # fmt: skip
 BLUEPRINTS: dict[Blueprint, Callable[[Builder], None]] = {
     "vehicle": vehicle,  # bricks
@@ -32,6 +34,10 @@ BLUEPRINTS: dict[Blueprint, Callable[[Builder], None]] = {
     "screwdriver": screwdriver,  # long
     "remote": remote,  # black on black
     "charger": charger,  # white on white
+    "rods": rods,  # thin, no texture
+    "lamp": lamp,  # thin and nearly symmetric
+    "bracket": bracket,  # flat, no texture
+    "nut": nut,  # exactly symmetric
 }
 _BY_CHANCE: tuple[Blueprint, ...] = ("vehicle", "animal", "building", "pump", "gears")
 _FAINT: tuple[Blueprint, ...] = ("remote", "charger")  # stains of nearly the same colour

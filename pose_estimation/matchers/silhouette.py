@@ -30,6 +30,7 @@ _CUT_SHIFTS = (0.0, 0.3, 0.6, 0.9)  # of its centroid over the border, in rms ra
 _PEAKS = 120  # candidates looked at before near-duplicates are dropped
 _PLAUSIBLE = 1.7  # a hypothesis may lie that much farther from the query than the best one
 _SEPARATION = math.radians(12.0)
+_COUNT = 32  # hypotheses at most; a nearly symmetric object needs many
 _QUERIES_AT_ONCE = 64  # on a GPU; bounds the memory of their similarities
 
 
@@ -49,7 +50,7 @@ class SilhouetteMatcher:
     name = "silhouette"
 
     def __init__(
-        self, gallery: Gallery, count: int = 4, device: torch.device | str = "cpu"
+        self, gallery: Gallery, count: int = _COUNT, device: torch.device | str = "cpu"
     ) -> None:
         self._gallery = gallery
         self._count = count
