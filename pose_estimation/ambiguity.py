@@ -10,9 +10,9 @@ from .errors import rotation_error
 from .multiscale import render_at
 
 _APART = math.radians(5.0)  # nearer rotations are one pose
-_BLOCK = 6  # pixels a side over which residuals are added up: neighbours are not independent
+_BLOCK = 6  # pixels a side over which residuals are averaged: neighbours are not independent
 _CLEAR = 4.0  # standard errors by which a pose must fit better to be the one
-_FEWEST = 8  # blocks that must differ for a standard error to be known
+_LEAST_NOISE = 1 / 255  # of a block: below that, model and camera are never exact
 
 
 def distinct(poses: Tensor, losses: Tensor, most: int) -> Tensor:
@@ -53,21 +53,23 @@ def advantage(
 ) -> float:
     """By how many standard errors `best` fits better than `other`.
 
-    Robust costs are added up over blocks. If the poses are equal, the differences between the two
-    are noise around zero, of a size that their median tells. What is seen in a few blocks alone,
-    like the one bolt that breaks a symmetry, moves the sum and not the median: it decides.
+    Residuals are averaged over blocks. Where the renderings differ by D and residuals are noise of
+    size s, the robust cost changes by about s D from noise alone, up or down. The lesser residual
+    of the two stands for s: at the right pose it is noise, also where a bolt breaks the symmetry,
+    which then decides; and where a defect spoils both, it is large and nothing is decided.
     """
     block = max(1, min(_BLOCK, *image.shape[1:]))
-    first, second = (_cost(shown - image, huber, block) for shown in (best, other))
-    differences = (second - first)[(first > 0) | (second > 0)]
-    if len(differences) < _FEWEST:
-        return math.inf if float(differences.sum()) > 0 else 0.0
-    deviation = 1.4826 * differences.abs().median().clamp_min(1e-12)
-    return float(differences.sum() / (deviation * math.sqrt(len(differences))))
+    shown, right, wrong = (
+        torch.nn.functional.avg_pool2d(each[None], block)[0].double()
+        for each in (image, best, other)
+    )
+    first, second = (right - shown).abs(), (wrong - shown).abs()
+    noise = torch.minimum(first, second).clamp_min(_LEAST_NOISE)
+    deviation = (noise * (wrong - right)).square().sum().sqrt()
+    gain = (_huber(second, huber) - _huber(first, huber)).sum()
+    return float(gain / deviation.clamp_min(1e-12))
 
 
-def _cost(residual: Tensor, huber: float, block: int) -> Tensor:
-    """Mean Huber cost of each block of a residual [3, H, W], flat."""
-    size = residual.abs()
-    cost = torch.where(size < huber, 0.5 * size**2, huber * (size - 0.5 * huber)).sum(0)
-    return torch.nn.functional.avg_pool2d(cost[None], block).flatten().double()
+def _huber(size: Tensor, limit: float) -> Tensor:
+    """Half the square of sizes up to a limit, and linear beyond (Huber 1964)."""
+    return torch.where(size < limit, 0.5 * size**2, limit * (size - 0.5 * limit))

@@ -30,9 +30,10 @@ def calibrate_pose_check(
     settings: PoseSettings | None = None,
     expected_residual: ExpectedResidual | None = None,
 ) -> tuple[PoseCheck | None, list[PoseEstimate]]:
-    """Estimates every view twice: as a query, and from the pose of another view, 20 degrees off.
+    """Estimates every view as a query, and from starts at least 20 degrees off.
 
-    The second try mostly ends in a wrong pose that fits as well as wrong poses can. Returns the
+    These are the pose of another view, and the first hypothesis that is so far off: where the
+    object is nearly symmetric, it shows how well a wrong pose can fit. Returns the
     check and the estimates of the views as queries. The check is None when no pose was found: none
     has the right rotation, nor does any rendering fit its view (an object that looks the same from
     all around is found at one of many rotations that fit).
@@ -46,14 +47,23 @@ def calibrate_pose_check(
         estimates.append(found)
         if rotation_error(found.world_to_camera, camera.world_to_camera) < _RIGHT:
             good.append(found.fit)
-        misled = _misleading(cameras, camera)
-        if misled is not None:
+        for misled in (_misleading(cameras, camera), _mistaken(hypotheses, camera)):
+            if misled is None:
+                continue
             found = estimate_pose(model, camera, image, [misled], quick, None, expected_residual)
             if rotation_error(found.world_to_camera, camera.world_to_camera) > _WRONG:
                 bad.append(found.fit)
     if not good:  # perhaps a body of revolution, which has no one right rotation
         good = [found.fit for found in estimates if DOUBTFUL.fits_in_colour(found.fit)]
     return fit_pose_check(good, bad), estimates
+
+
+def _mistaken(hypotheses: Sequence[Hypothesis], camera: Camera) -> Hypothesis | None:
+    """The first hypothesis that is too far off to lead to the right pose."""
+    for hypothesis in hypotheses:
+        if rotation_error(hypothesis.world_to_camera, camera.world_to_camera) > _MISLEADING:
+            return hypothesis
+    return None
 
 
 def _misleading(cameras: Sequence[Camera], camera: Camera) -> Hypothesis | None:

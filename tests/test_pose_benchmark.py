@@ -1,15 +1,18 @@
 """The benchmark of the poses: what it shows to the search, and how it counts."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pose_scenes import WHITE, lens, orbit, tiny_object
 from torch import Tensor
 
+from benchmarks import pose_recall
 from benchmarks.pose import Sample, draw, measure, table
 from benchmarks.pose_queries import CHANGES, MADE, make, turned, variants
-from pose_estimation import PoseEstimate, object_extent, rotation_error
+from pose_estimation import Hypothesis, PoseEstimate, object_extent, rotation_error
 from pose_estimation.viewpoints import look_at
 
 CENTRE = torch.tensor([0.1, 0.2, -0.1], dtype=torch.float64)
@@ -119,3 +122,33 @@ def test_made_images_fit_the_camera(kind):
     least, most = {"background only": (0, 0), "tiny object": (1e-3, 0.01),
                    "noise square": (0.2, 0.3), "half": (0.4, 0.6)}.get(kind, (0.9, 1))  # fmt: skip
     assert least <= other <= most
+
+
+def test_recall_counts_the_coarse_stage_apart_from_the_poses(monkeypatch):
+    """Three queries: found, told as an alternative, and lost but trusted."""
+    cameras = orbit(4)
+    truth = {f"good/{n}": camera.world_to_camera for n, camera in enumerate(cameras[:3])}
+    wrong = cameras[3].world_to_camera
+    poses = [
+        estimate(truth["good/0"], True),
+        replace(estimate(wrong, True), alternatives=(truth["good/1"],)),
+        estimate(wrong, True),
+    ]
+    hypotheses = [[Hypothesis(pose, 1.0)] for pose in (*truth.values(),)]
+    hypotheses[2] = [Hypothesis(wrong, 1.0)]
+    waiting = iter(hypotheses)
+    inspector = SimpleNamespace(
+        read=lambda path: torch.ones(3, 8, 8), camera=lens(), model=None, settings=None,
+        expected_residual=None, locate=lambda images: [poses.pop(0)],
+        matcher=SimpleNamespace(coarse_poses_many=lambda images, camera: [next(waiting)]),
+    )  # fmt: skip
+    queries = [SimpleNamespace(name=name, image_path=None) for name in truth]
+    monkeypatch.setattr(pose_recall, "true_poses", lambda capture: truth)
+    monkeypatch.setattr(
+        pose_recall, "estimate_pose", lambda *parts: estimate(parts[3][0].world_to_camera, True)
+    )
+    row = pose_recall.recall("tiny", inspector, SimpleNamespace(queries=queries), 9)  # type: ignore[arg-type]
+    assert (row.images, row.within_5, row.within_10) == (3, 2, 2)
+    assert (row.found, row.right, row.right_from_truth) == (2, 2, 3)
+    assert (row.ambiguous, row.refused, row.wrong_trusted) == (1, 0, 1)
+    assert "| tiny | 3 | 2 | 2 |" in pose_recall.table([row])

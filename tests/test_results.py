@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.inspector import Inspection
+from pipeline.inspector import Inspection, OtherPose
 from pipeline.results import Results
 from pose_estimation import PoseEstimate
 from scene import Query
@@ -79,3 +79,23 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path: Path, name: str) -> None:
     for column in ("path", "name", "label", "error"):
         assert not first[column].lstrip().startswith(("=", "+", "-", "@"))
     assert second["score"] == "-0.5"  # numbers stay numbers
+
+
+@pytest.mark.parametrize(("verdict", "differs"), [(False, False), (True, True)])
+def test_poses_that_fit_as_well_are_told_with_their_verdicts(
+    tmp_path: Path, verdict: bool, differs: bool
+) -> None:
+    results = Results(tmp_path, None, {})
+    other = OtherPose(2 * torch.eye(4, dtype=torch.float64), 3.5, verdict)
+    query = Query("good/0", Path("g.png"), "good", None, False)
+    found = replace(inspection(Path("g.png"), 1.0), is_anomalous=False)
+    results.add(query, replace(found, other_poses=(other,)))
+    results.add(query, found)
+    ambiguous, clear = results.write({})["images"]
+    (told,) = ambiguous["pose_ambiguous"]
+    assert told["world_to_camera"][0][0] == 2
+    assert (told["score"], told["is_anomalous"]) == (3.5, verdict)
+    assert "fits 2 poses" in ambiguous["note"]
+    assert ("verdict is another" in ambiguous["note"]) == differs
+    assert clear["pose_ambiguous"] is None
+    assert clear["note"] is None
