@@ -3,6 +3,7 @@
     python detect.py --model out/Gorilla                          the data set's test images
     python detect.py --model out/Gorilla --images photo.png       one image, or a folder of them
     python detect.py --model out/Gorilla --preset paper --weights weights/
+    python detect.py --model out/Gorilla --images parts/ --group-by folder    one verdict a folder
 
 Writes results.json, results.csv, maps/, overlays/ and report.html.
 """
@@ -26,9 +27,11 @@ from tqdm import tqdm
 from anomaly import feature_names
 from gaussian_renderer import backend_help, choose_device, renders_many
 from pipeline.command_line import run, settle_threads
+from pipeline.groups import ObjectInspector, group_names, inspect_objects
 from pipeline.inspector import Inspection, Inspector
 from pipeline.journal import is_unfinished, open_journal
 from pipeline.model_folder import ModelFolder, provenance
+from pipeline.object_calibration import calibrate_objects
 from pipeline.open_inspector import InspectionSettings, display_scale, open_inspector
 from pipeline.presets import DETECTION
 from pipeline.results import Results, overlay_path
@@ -82,6 +85,10 @@ class DetectConfig:
     """Folder with weight files, for machines without a network."""
     false_alarm_rate: float = 0.01
     """Share of good images that may be called anomalous; sets the threshold."""
+    group_by: Annotated[str | None, tyro.conf.arg(metavar="folder|REGEX")] = None
+    """Several images of one object are inspected together: `folder` takes those of a folder for
+    one object, a regular expression those of which its one group matches the same part of the name
+    ('(.*)_' takes Burrs/7_1 and Burrs/7_2 for Burrs/7). Adds one verdict per object."""
     batch_size: int | None = None
     """Images inspected together; default: 16 where a call renders many views (a GPU), else 1."""
     backend: Annotated[str, tyro.conf.arg(help=backend_help())] = "auto"
@@ -116,12 +123,15 @@ def detect(config: DetectConfig) -> Detections:
     print(f"{inspector.name}: {len(queries)} images; {'; '.join(notes)}")
     if labels := label_summary(queries):
         print(labels)
+    names = None if config.group_by is None else group_names(queries, config.group_by)
+    calibration = None if names is None else calibrate_objects(inspector, folder)
     refuse_inside(root, config.images or Path(stored["source"]), "-o")
     size = config.batch_size or (_BATCH if renders_many(config.backend, settings.device) else 1)
     with (
         folder_lock(root, "-o"),
         open_journal(root, folder.identity(), _decisive(config, settings)) as journal,
     ):
+        (root / "objects.csv").unlink(missing_ok=True)  # of an earlier run into the same folder
         results = Results(
             root, inspector.threshold, _truth(capture), inspector.world, journal, inspector.lens
         )
@@ -131,7 +141,11 @@ def detect(config: DetectConfig) -> Detections:
 
         def write(complete: bool) -> dict[str, Any]:
             results.in_order_of(queries)
-            document = results.write(_as_json(config, settings, size, notes), complete)
+            objects = None
+            if names is not None and calibration is not None and complete:
+                together = ObjectInspector(inspector, calibration, root)
+                objects = inspect_objects(together, names, results.queries, results.entries)
+            document = results.write(_as_json(config, settings, size, notes), complete, objects)
             report = detection_report(document, results.queries, inspector.name, root)
             write_report(root / "report.html", report)
             return document
@@ -147,6 +161,8 @@ def detect(config: DetectConfig) -> Detections:
             stop.add_note(f"'{root}' holds what was inspected until then; {same} goes on")
             raise
         journal.close()
+    if "objects" in document:
+        _say_objects(document)
     _say(document["summary"], root)
     return Detections(root, document, results.failures())
 
@@ -298,6 +314,22 @@ def _say(summary: dict[str, Any], root: Path) -> None:
     print(f"{summary['n_images'] - failed} of {summary['n_images']} images {done}", end="")
     print(f", {failed} failed (see the report)" if failed else "")
     print(f"report: {root / 'report.html'}")
+
+
+def _say_objects(found: dict[str, Any]) -> None:
+    """The verdict on each object, and what they come to."""
+    for each in found["objects"]:
+        verdict = {True: "anomalous", False: "normal", None: "no verdict"}[each["is_anomalous"]]
+        score = "" if each["score"] is None else f", score {each['score']:.4g}"
+        seen = "" if each["coverage"] is None else f", {each['coverage']:.0%} of the surface seen"
+        print(f"{each['name']}: {verdict}{score}, {len(each['images'])} images{seen}")
+        for image in each["refused"]:
+            print(f"  does not count: {image['name']}: {image['reason']}")
+    summary = found["object_summary"]
+    if summary["alone"]:
+        print(f"--group-by: {len(summary['alone'])} images belong to no object")
+    auroc = summary["object_auroc"]
+    print(f"object_auroc {'not available' if auroc is None else f'{auroc:.4f}'}")
 
 
 def main() -> None:

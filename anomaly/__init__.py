@@ -3,6 +3,7 @@
 It may use the renderer and cameras; it knows nothing of pose estimation and of the report.
 """
 
+from .evidence import PlaceTail, agreement, coverage, merge_places, project, surface_areas
 from .features import FEATURES, Features, feature_names, make_features
 from .fit_normal_model import PosedImages, build_memory, fit_normal_model
 from .metrics import PixelStatistics, evaluate, image_figures, roc_curve
@@ -24,6 +25,7 @@ __all__ = [
     "NormalModelScorer",
     "Photometry",
     "PixelStatistics",
+    "PlaceTail",
     "PosedImages",
     "Region",
     "ResidualMemory",
@@ -31,8 +33,10 @@ __all__ = [
     "Scored",
     "Scorer",
     "Threshold",
+    "agreement",
     "background_gains",
     "build_memory",
+    "coverage",
     "evaluate",
     "feature_maps",
     "feature_names",
@@ -43,7 +47,10 @@ __all__ = [
     "image_figures",
     "in_known_light",
     "make_features",
+    "merge_places",
+    "project",
     "region_positions",
     "resize_maps",
     "roc_curve",
+    "surface_areas",
 ]

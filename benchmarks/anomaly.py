@@ -119,7 +119,7 @@ def ablation(path: Path, config: AblationConfig) -> dict[str, Any]:
     truth = true_poses(opened.capture)
     rows = []
     for poses in ("true", "estimated") if truth else ("estimated",):
-        queries = list(_located(opened, truth if poses == "true" else None))
+        queries = list(located(opened, truth if poses == "true" else None))
         for name, variant in variants(opened.scorer.model, opened.scorer.known).items():
             bar = tqdm(queries, desc=f"{name}, {poses} poses", unit="image")
             maps = [variant(each.image, each.camera) for each in bar]
@@ -137,7 +137,7 @@ def ablation(path: Path, config: AblationConfig) -> dict[str, Any]:
     return {"rows": rows, "good_over_held_out": ratio, "settings": opened.config["settings"]}
 
 
-def _located(opened: Calibrated, truth: dict[str, Tensor] | None) -> Iterator[Located]:
+def located(opened: Calibrated, truth: dict[str, Tensor] | None) -> Iterator[Located]:
     """Every query at its true pose, or where `truth` is None at its estimated one."""
     for query in tqdm(opened.capture.queries, desc="poses", unit="image"):
         image, camera = opened.inspector.read(query.image_path), opened.inspector.camera

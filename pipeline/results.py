@@ -192,9 +192,15 @@ class Results:
         """One sentence per image that could not be inspected."""
         return [entry["error"] for entry in self.entries if entry["error"] is not None]
 
-    def write(self, settings: dict[str, Any], complete: bool = True) -> dict[str, Any]:
+    def write(
+        self,
+        settings: dict[str, Any],
+        complete: bool = True,
+        objects: dict[str, Any] | None = None,  # of groups.py
+    ) -> dict[str, Any]:
         """Writes results.csv and results.json (another name unless `complete`); its content."""
         document = {"summary": self.summary(), "settings": settings, "images": self.entries}
+        document |= objects or {}
         with atomic_write(self.root / "results.csv", "w") as file:
             file.write(_table(self.entries))
         write_json(self.root / (COMPLETE if complete else PARTIAL), document)
