@@ -3,7 +3,15 @@
 It may use the renderer and cameras; it knows nothing of pose estimation and of the report.
 """
 
-from .evidence import PlaceTail, agreement, coverage, merge_places, project, surface_areas
+from .evidence import (
+    PlaceTail,
+    agreement,
+    coverage,
+    merge_places,
+    project,
+    repeats,
+    surface_areas,
+)
 from .features import FEATURES, Features, feature_names, make_features
 from .fit_normal_model import PosedImages, build_memory, fit_normal_model
 from .metrics import PixelStatistics, evaluate, image_figures, roc_curve
@@ -50,6 +58,7 @@ __all__ = [
     "merge_places",
     "project",
     "region_positions",
+    "repeats",
     "resize_maps",
     "roc_curve",
     "surface_areas",

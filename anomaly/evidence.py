@@ -2,7 +2,8 @@
 
 A flash moves over the surface from image to image, a defect stays where it is. Each map is brought
 onto the Gaussians that its image sees, its values become log tail probabilities, and those of all
-images that see a place are summed (Fisher's combination). How much one image alone can say is
+images that see a place are summed (Fisher's combination); images from nearly one direction, which
+see the same flash, count as one. How much one image alone can say is
 bounded by how often good images reach such a value anywhere.
 """
 
@@ -17,7 +18,9 @@ from torch import Tensor
 from gaussian_renderer import ObjectRenderer, contributions
 from scene import Camera
 
+from .residual_memory import MemorySettings
 from .threshold import ScoreDistribution
+from .view_distance import view_angles
 
 _POWER = 8  # of the mean over the pixels of a Gaussian: near their maximum, and still smooth
 _REACH = 2  # pixels by which values spread: what sticks out beside the rim belongs to the rim
@@ -25,7 +28,8 @@ _SEEN = 0.25  # share of the area that the best train view shows, from which on 
 _LEAST = 0.05  # pixels; Gaussians that colour less in an image are not seen in it
 _LEVELS = np.geomspace(0.5, 1e-4, 40)  # tail probabilities of which the values are kept
 _SLOPE_FROM = 1e-2  # beyond the last level the tail goes on with the slope from here
-_FLASH = 1e-3  # weight of flashes; 1e-4 and none: docs/anomaly.md
+_FLASH = 1e-3  # weight of flashes
+_LARGEST = 600.0  # sum of -log p whose combination single numbers can still hold
 _RAREST = 1e-12  # tail probability of an image that is told apart from 0
 _SMALLEST = 1e-6  # map value that has a logarithm
 
@@ -115,20 +119,37 @@ class PlaceTail:
         return torch.where(values.isnan(), torch.nan, found)
 
 
+def repeats(
+    rotations: Tensor,  # [k, 3, 3] world to camera
+) -> Tensor:
+    """How much images repeat each other, [k, k]: 1 from one direction, 0 from far apart.
+
+    Residuals resemble each other as far as near views speak for a query, 12 degrees.
+    """
+    return torch.exp(
+        -0.5 * (view_angles(rotations, rotations, 0.0) / MemorySettings.reach).square()
+    )
+
+
 def agreement(
     surprise: Tensor,  # [k, N] -log p of each image at each place, NaN where not seen
+    repeated: Tensor,  # [k, k] of `repeats`
 ) -> Tensor:
     """-log p that a place is as usual in all images that see it, [N]; NaN where none does.
 
-    Fisher's combination: how unlikely the sum of so many standard exponentials is. So a place that
-    one image sees and one that all see are held against the same scale.
+    Fisher's combination: how unlikely the sum of so many standard exponentials is, so that a place
+    that one image sees and one that all see are held against the same scale. Images from nearly
+    one direction see the same flash; together they count as one (weights 1 / sum of `repeated`).
     """
+    from scipy.special import gammaincc
+
     seen = ~surprise.isnan()
-    count, total = seen.sum(dim=0), surprise.nan_to_num(nan=0.0).sum(dim=0).double()
-    terms = torch.arange(len(surprise), dtype=total.dtype)[:, None]
-    logs = terms * total.clamp_min(1e-12).log() - torch.lgamma(terms + 1)
-    logs = torch.where(terms < count.clamp_min(1), logs, -torch.inf)
-    return torch.where(count > 0, total - logs.logsumexp(dim=0), torch.nan).float()
+    crowd = (repeated.double() @ seen.double()).clamp_min(1.0)
+    weight = torch.where(seen, 1.0 / crowd, 0.0)
+    total = (weight * surprise.nan_to_num(nan=0.0)).sum(dim=0)
+    count = weight.sum(dim=0).clamp_min(1.0)
+    chance = gammaincc(count.numpy(), total.clamp(max=_LARGEST).numpy())
+    return torch.where(seen.any(dim=0), -torch.from_numpy(chance).log(), torch.nan).float()
 
 
 def coverage(
@@ -146,7 +167,7 @@ class Place:
 
     members: NDArray[np.int64]  # [m] of the N Gaussians
     peak: int  # the member that differs most
-    position: Tensor  # [3] float64, the mean of the members by what they say
+    position: Tensor  # [3] float64, mean of the members by how far they are above the limit
     extent: float  # diameter of the ball around `position` that holds all members
 
 
@@ -172,7 +193,8 @@ def merge_places(
     places = []
     for label in range(labels.max() + 1):
         inside = torch.from_numpy(np.flatnonzero(labels == label))
-        members, weight = flagged[inside], found[flagged[inside]].double()
+        members = flagged[inside]
+        weight = found[members].double() - limit + 1e-6  # of a place that just reaches it
         centre = (weight @ points[inside]) / weight.sum()
         extent = 2.0 * float((points[inside] - centre).norm(dim=1).max())
         places.append(Place(members.numpy(), int(members[weight.argmax()]), centre, extent))

@@ -11,7 +11,7 @@ Gaussians and for two baselines that know no places, the highest and the mean lo
 then are images of good objects. The labels are used for scoring alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,7 +26,7 @@ from anomaly import image_figures, project
 from pipeline.command_line import run
 from pipeline.groups import group_names
 from pipeline.model_folder import ModelFolder, provenance
-from pipeline.object_calibration import ObjectCalibration, calibrate_objects
+from pipeline.object_calibration import ObjectCalibration, Score, calibrate_objects
 from scene import InputError, true_poses, write_json
 
 from .anomaly import located
@@ -63,6 +63,7 @@ class Queries(NamedTuple):
     """What every query says."""
 
     evidence: Tensor  # [M, N]
+    rotations: Tensor  # [M, 3, 3] world to camera
     scores: list[float]  # [M] of single images
     objects: dict[str, list[int]]  # queries by object
     defective: dict[str, bool]
@@ -73,10 +74,11 @@ def read_queries(
 ) -> Queries:
     """Inspects every query. Raises InputError where objects are not labelled."""
     truth = true_poses(opened.capture) if config.poses == "true" else None
-    evidence, scores = [], []
+    evidence, rotations, scores = [], [], []
     for each in located(opened, truth):
         found = opened.scorer(each.image, each.camera)
         scores.append(float(found.score))
+        rotations.append(each.camera.world_to_camera[:3, :3])
         model = opened.scorer.model
         evidence.append(project(model, each.camera, found.anomaly_map, calibration.areas))
     queries = opened.capture.queries
@@ -90,7 +92,7 @@ def read_queries(
             f"'{opened.capture.root}' needs good and defective objects in test/, "
             "each query with a pose: make it with python -m benchmarks.synthetic"
         )
-    return Queries(torch.stack(evidence), scores, objects, defective)
+    return Queries(torch.stack(evidence), torch.stack(rotations), scores, objects, defective)
 
 
 def draw(queries: Queries, count: int, config: GroupsConfig) -> tuple[list[list[int]], list[bool]]:
@@ -137,10 +139,10 @@ def measure(path: Path, config: GroupsConfig) -> list[dict[str, Any]]:
     opened = open_calibrated(path, config.false_alarm_rate, config.threads)
     calibration = calibrate_objects(opened.inspector, ModelFolder(path))
     queries = read_queries(opened, calibration, config)
-    ways: dict[str, Callable[[Tensor], float]] = {
+    ways: dict[str, Score] = {
         OURS: calibration.score,
-        "highest score": lambda evidence: float(_maxima(evidence).max()),
-        "mean log score": lambda evidence: float(np.exp(np.log(_maxima(evidence)).mean())),
+        "highest score": lambda evidence, _: float(_maxima(evidence).max()),
+        "mean log score": lambda evidence, _: float(np.exp(np.log(_maxima(evidence)).mean())),
     }
     rows = []
     for count in config.images:
@@ -155,7 +157,7 @@ def measure(path: Path, config: GroupsConfig) -> list[dict[str, Any]]:
                 print(f"{path}: too few views for groups of {count}: left out")
                 break
             limit = good.threshold(config.false_alarm_rate).value
-            found = [way(queries.evidence[group]) for group in groups]
+            found = [way(queries.evidence[group], queries.rotations[group]) for group in groups]
             rows.append({"images": count, "score": name} | row(found, truth, limit))
     return rows
 

@@ -6,6 +6,7 @@ memory, and a run that went on where it was groups all of its images.
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ from .inspector import Inspector
 from .object_calibration import ObjectCalibration
 from .results import _plain
 
-_REACH = 0.05  # of the object's radius: flagged Gaussians so near to each other are one region
-_AGREES = 0.01  # p-value at a region's peak from which on an image is named as showing it
+_REACH = 0.12  # of the object's radius: flagged Gaussians so near to each other are one region
+_AGREES = 0.01  # p-value somewhere in a region below which on an image is named as showing it
 _COLUMNS = (
     "name", "label", "n_images", "n_refused", "score", "threshold", "tail_probability",
     "is_anomalous", "coverage", "best_image", "note",
@@ -113,13 +114,14 @@ class ObjectInspector:
         model = self.inspector.model
         with Image.open(self.root / entry["map"]) as file:
             values = torch.from_numpy(np.array(file, np.float32)).to(model.gaussians.means)
-        pose = torch.tensor(entry["world_to_camera"], dtype=torch.float64)
+        pose = _pose(entry)
         camera = self.inspector.camera.at(self.inspector.world.into_model(pose))
         return project(model, camera, values, self.calibration.areas.to(values))
 
     def _of_several(self, used: Sequence[dict[str, Any]], evidence: Tensor) -> dict[str, Any]:
         """Score, verdict and regions of an object in at least two images."""
-        count, places = len(used), self.calibration.places(evidence)
+        count, rotations = len(used), torch.stack([_pose(entry)[:3, :3] for entry in used])
+        places = self.calibration.places(evidence, rotations)
         score = float(places.nan_to_num(nan=0.0).max())
         known = self._known_of(count)
         if known is None:
@@ -154,17 +156,22 @@ class ObjectInspector:
         radius = float((means - means.mean(dim=0)).norm(dim=1).square().mean().sqrt())
         regions = []
         for place in merge_places(places, means, limit, _REACH * radius):
-            at_peak = self.calibration.tail.surprise(evidence[:, place.peak])
-            agree = (at_peak >= -np.log(_AGREES)).tolist()
+            inside = self.calibration.tail.surprise(evidence[:, place.members])
+            agree = (inside.nan_to_num(nan=0.0).amax(dim=1) >= -math.log(_AGREES)).tolist()
             regions.append({
                 "peak": float(places[place.peak]),
                 "position": world.points_into_files(place.position).tolist(),
                 "extent": place.extent * world.unit,
                 "n_gaussians": len(place.members),
-                "n_seen": int((~at_peak.isnan()).sum()),
+                "n_seen": int((~inside.isnan()).any(dim=1).sum()),
                 "images": [e["name"] for e, yes in zip(used, agree, strict=True) if yes],
             })  # fmt: skip
         return regions
+
+
+def _pose(entry: dict[str, Any]) -> Tensor:
+    """World to camera [4, 4] in the frame of the files."""
+    return torch.tensor(entry["world_to_camera"], dtype=torch.float64)
 
 
 def _of_one(entry: dict[str, Any], inspector: Inspector) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from anomaly import (
     agreement,
     fit_score_distribution,
     project,
+    repeats,
     surface_areas,
 )
 from anomaly.normal_model import predict
@@ -30,6 +31,8 @@ from .calibration import CalibrationViews
 from .inspector import Inspector
 from .model_folder import ModelFolder
 
+Score = Callable[[Tensor, Tensor], float]  # evidence [k, N] and rotations [k, 3, 3] of a group
+
 _DRAWN = 200  # groups of held-out views that set a threshold, where there are more
 _AREA_VIEWS = 64  # train views that say how large the area of each Gaussian is
 
@@ -40,20 +43,22 @@ class ObjectCalibration:
 
     areas: Tensor  # [N] that each Gaussian colours
     held_out: Tensor  # [V, N] evidence
+    rotations: Tensor  # [V, 3, 3] world to camera
     tail: PlaceTail
 
-    def places(self, evidence: Tensor) -> Tensor:
-        """-log p of each place in several images [k, N] together, [N]; NaN where not seen."""
-        return agreement(self.tail.surprise(evidence))
+    def places(self, evidence: Tensor, rotations: Tensor) -> Tensor:
+        """-log p of each place in several images [k, N] together, [N]; NaN where not seen.
 
-    def score(self, evidence: Tensor) -> float:
+        `rotations` [k, 3, 3] are the images' world to camera.
+        """
+        return agreement(self.tail.surprise(evidence), repeats(rotations))
+
+    def score(self, evidence: Tensor, rotations: Tensor) -> float:
         """That of the place that differs most; 0 where no place is seen."""
-        return float(self.places(evidence).nan_to_num(nan=0.0).max())
+        return float(self.places(evidence, rotations).nan_to_num(nan=0.0).max())
 
-    def scores(
-        self, count: int, score: Callable[[Tensor], float] | None = None
-    ) -> ScoreDistribution | None:
-        """Scores of good objects in `count` images, by `score` of [k, N] or by our own.
+    def scores(self, count: int, score: Score | None = None) -> ScoreDistribution | None:
+        """Scores of good objects in `count` images, by another `score` or by our own.
 
         Of all groups of so many held-out views, or of 200 random ones of more. None where two
         groups cannot be made without a common view, or fewer than five in all.
@@ -62,7 +67,9 @@ class ObjectCalibration:
         if math.comb(views, count) < MINIMAL_COUNT or 2 * count > views:
             return None
         score = score or self.score
-        return fit_score_distribution([score(self.held_out[g]) for g in _groups(views, count)])
+        return fit_score_distribution(
+            [score(self.held_out[g], self.rotations[g]) for g in _groups(views, count)]
+        )
 
     def threshold(self, scores: ScoreDistribution, count: int, rate: float) -> Threshold:
         """That of `scores`, with what it can promise."""
@@ -99,9 +106,9 @@ def calibrate_objects(inspector: Inspector, folder: ModelFolder) -> ObjectCalibr
         image = pixels.to(areas).div(255)
         found = held_out_map(inspector.scorer, image, camera, number < known)
         evidence.append(project(model, camera, found, areas))
-    return ObjectCalibration(
-        areas.cpu(), torch.stack(evidence), PlaceTail.fit(evidence, inspector.scores)
-    )
+    rotations = torch.stack([camera.world_to_camera[:3, :3] for camera in views.cameras])
+    tail = PlaceTail.fit(evidence, inspector.scores)
+    return ObjectCalibration(areas.cpu(), torch.stack(evidence), rotations, tail)
 
 
 @torch.no_grad()

@@ -46,6 +46,7 @@ def detection_report(
         "image AUROC": summary["image_auroc"],
         "pixel AUROC": summary["pixel_auroc"],
         "AUPRO (0.3)": summary["aupro"],
+        "object AUROC": document.get("object_summary", {}).get("object_auroc"),
         "seconds per image": summary["seconds"]["total"],
     }
     return Report(
@@ -55,6 +56,7 @@ def detection_report(
         threshold_note=summary["threshold_message"] or _NO_THRESHOLD,
         figures={name: value for name, value in figures.items() if value is not None},
         tables=_tables(summary),
+        objects=document.get("objects", ()),
         settings=document["settings"],
         notes=document["settings"]["notes"],
     )

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -43,6 +44,7 @@ class Report:
     tables: Mapping[str, Mapping[str, Mapping[str, Value]]] = field(
         default_factory=dict
     )  # title -> row -> column -> value, for example figures per kind, seconds per stage
+    objects: Sequence[Mapping[str, Any]] = ()  # entries of results.json, of detect.py --group-by
     settings: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()  # lines such as which features and which backend were used
 
@@ -62,6 +64,7 @@ def write_report(path: Path, report: Report) -> None:
     page = template.stream(
         report=report,
         images=ranked,
+        places={image.name: number for number, image in enumerate(ranked, start=1)},
         histogram=score_histogram(scores, report.threshold),
         roc=roc_chart(defective, good) if good and defective else None,
     )

@@ -82,7 +82,12 @@ def ball_image(pose: Tensor, size: int = SIZE, alpha: bool = False) -> Image.Ima
     return Image.fromarray(pixels)
 
 
-def painted_ball(pose: Tensor, size: int) -> Image.Image:
+def painted_ball(
+    pose: Tensor,
+    size: int,
+    spot: Sequence[float] | None = None,  # unit, towards a dark spot of 0.14 on the surface
+    darkness: float = 1.0,  # of the spot
+) -> Image.Image:
     """The ball on white in colours that vary with the place: no two of its sides look alike."""
     camera = camera_at(pose, size)
     steps = (torch.arange(size, dtype=torch.float64) + 0.5 - size / 2) / camera.fx
@@ -93,7 +98,11 @@ def painted_ball(pose: Tensor, size: int) -> Image.Image:
     hit = along**2 - (eye.square().sum() - RADIUS**2)
     place = eye + (along - hit.clamp_min(0).sqrt())[..., None] * rays
     waves = torch.sin(place @ torch.tensor([[5.0, 2, 1], [-1, 4, 3], [2, -3, 4]]).double().T + 0.5)
-    pixels = torch.where(hit[..., None] > 0, 150 + 90 * waves, 255.0)
+    colours = 150 + 90 * waves
+    if spot is not None:
+        near = (place - RADIUS * torch.tensor(spot, dtype=torch.float64)).norm(dim=-1) < 0.14
+        colours = torch.where(near[..., None], (1 - darkness) * colours, colours)
+    pixels = torch.where(hit[..., None] > 0, colours, 255.0)
     return Image.fromarray(pixels.round().numpy().astype(np.uint8))
 
 
