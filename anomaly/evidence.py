@@ -7,6 +7,7 @@ see the same flash, count as one. How much one image alone can say is
 bounded by how often good images reach such a value anywhere.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ from torch import Tensor
 from gaussian_renderer import ObjectRenderer, contributions
 from scene import Camera
 
-from .residual_memory import MemorySettings
 from .threshold import ScoreDistribution
 from .view_distance import view_angles
 
@@ -29,6 +29,7 @@ _LEAST = 0.05  # pixels; Gaussians that colour less in an image are not seen in 
 _LEVELS = np.geomspace(0.5, 1e-4, 40)  # tail probabilities of which the values are kept
 _SLOPE_FROM = 1e-2  # beyond the last level the tail goes on with the slope from here
 _FLASH = 1e-3  # weight of flashes
+_ALIKE = math.radians(8.0)  # sigma of the angle within which images repeat each other
 _LARGEST = 600.0  # sum of -log p whose combination single numbers can still hold
 _RAREST = 1e-12  # tail probability of an image that is told apart from 0
 _SMALLEST = 1e-6  # map value that has a logarithm
@@ -124,11 +125,11 @@ def repeats(
 ) -> Tensor:
     """How much images repeat each other, [k, k]: 1 from one direction, 0 from far apart.
 
-    Residuals resemble each other as far as near views speak for a query, 12 degrees.
+    The angle is the smallest tried at which flashes of neighbouring images do not add up: groups of
+    five neighbours (18 degrees) of a good glossy object were flagged in 19 % with 1 degree, 4 %
+    with 5, none with 8.
     """
-    return torch.exp(
-        -0.5 * (view_angles(rotations, rotations, 0.0) / MemorySettings.reach).square()
-    )
+    return torch.exp(-0.5 * (view_angles(rotations, rotations, 0.0) / _ALIKE).square())
 
 
 def agreement(
