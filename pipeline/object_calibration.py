@@ -67,15 +67,17 @@ class ObjectCalibration:
         if math.comb(views, count) < MINIMAL_COUNT or 2 * count > views:
             return None
         score = score or self.score
-        return fit_score_distribution(
-            [score(self.held_out[g], self.rotations[g]) for g in _groups(views, count)]
-        )
+        groups = _groups(views, count)
+        found = [score(self.held_out[group], self.rotations[group]) for group in groups]
+        # Groups share views: they say no more of the tail than so many scores as there are views.
+        levels = (np.arange(views) + 0.5) / views
+        return fit_score_distribution(np.quantile(found, levels).tolist())
 
     def threshold(self, scores: ScoreDistribution, count: int, rate: float) -> Threshold:
         """That of `scores`, with what it can promise."""
         views = len(self.held_out)
         message = (
-            f"Objects in {count} images: an estimate from {len(scores.scores)} groups of {count} "
+            f"Objects in {count} images: an estimate from groups of {count} "
             f"of {views} good views. No more than {views // count} of these groups share no view, "
             "so no rate is promised."
         )

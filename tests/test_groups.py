@@ -25,7 +25,7 @@ SIZE = 64
 FRONT = (1.0, 0.0, 0.0)
 CORNERS = ((0.4, 0.4), (-0.4, 0.4), (0.4, -0.4), (-0.4, -0.4))  # places of the camera around FRONT
 FLASHES = ((0.8, 0.6, 0.0), (0.8, -0.6, 0.0), (0.8, 0.0, 0.6), (0.8, 0.0, -0.6))
-DARKNESS = 0.03  # of the defect and of each flash: what some good view also differs by
+DARKNESS = 0.04  # of the defect and of each flash: what some good view also differs by
 
 
 @pytest.fixture(scope="module")
