@@ -16,7 +16,7 @@ from .files import (
     write_json,
 )
 from .gaussians import Gaussians
-from .hull import VisualHull, outside_hull
+from .hull import VisualHull, outside_hull, visual_hull
 from .images import (
     TrainImages,
     image_size,
@@ -32,7 +32,7 @@ from .ply import load_ply, save_ply
 from .readers import label_summary, read_capture, read_queries, true_poses
 from .readers.matrices import checked_pose
 from .standing import refuse_standing_background
-from .world import World
+from .world import World, common_point
 
 __all__ = [
     "Camera",
@@ -54,6 +54,7 @@ __all__ = [
     "carry",
     "check_numbers",
     "checked_pose",
+    "common_point",
     "damage_named",
     "file_name",
     "folder_lock",
@@ -81,5 +82,6 @@ __all__ = [
     "starting_points",
     "subset_views",
     "true_poses",
+    "visual_hull",
     "write_json",
 ]

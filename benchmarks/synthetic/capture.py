@@ -54,7 +54,9 @@ def _write(config: SyntheticConfig, root: Path) -> None:
     queries = [one for one in taken if one.name.startswith("test/")]
     lens = config.query_lens
     camera = lens.intrinsics(config.size)
-    write_json(root / "transforms.json", {"camera_angle_x": ANGLE, "frames": train})
+    lens = config.train_lens
+    shared = {"camera_angle_x": ANGLE} if lens.is_straight else lens.intrinsics(config.size)
+    write_json(root / "transforms.json", shared | {"frames": train})
     poses = {"camera_angle_x": ANGLE} if lens == Lens() else camera
     write_json(root / "test_poses.json", poses | {"frames": [one.frame for one in queries]})
     meta = {

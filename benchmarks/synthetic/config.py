@@ -52,6 +52,10 @@ class SyntheticConfig:
     """Views of every object in test/; with more than one, view 2 of object 7 is 7_2.png."""
     masks: bool = False
     """Also masks/train/good/0.png ...: how much of a pixel the object covers, 0 to 255."""
+    distortion: tuple[float, float] = (0.0, 0.0)
+    """k1 and k2 of the train views' lens (OpenCV's radial distortion)."""
+    board: bool = False
+    """Lays the printed board of prepare.py under the object: 100 mm are one world unit."""
     query_focal: float = 1.0
     """Focal length of the queries' camera, times that of the train views."""
     query_distortion: tuple[float, float] = (0.0, 0.0)
@@ -64,6 +68,11 @@ class SyntheticConfig:
     """Standard deviation of the noise of every pixel, 0 to 1."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; the images do not depend on their number."""
+
+    @property
+    def train_lens(self) -> Lens:
+        """The lens of the train views."""
+        return Lens(1.0, *self.distortion, fine=1)
 
     @property
     def query_lens(self) -> Lens:
@@ -98,4 +107,7 @@ class SyntheticConfig:
                 f"With surroundings {self.surroundings} the object stands on something and cannot "
                 f"be seen from below: choose the rig {' or '.join(ABOVE)}."
             )
-        self.query_lens.check()
+        if self.board and self.surroundings == "plain":
+            raise InputError("A board needs something to lie on: choose surroundings room.")
+        self.train_lens.check("distortion")
+        self.query_lens.check("query_distortion")

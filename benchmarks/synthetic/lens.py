@@ -13,7 +13,6 @@ from scene import InputError
 from .cameras import ANGLE
 from .shapes import Array
 
-_FINE = 2  # samples per pixel and axis where an image is distorted
 _STEPS = 20  # of Newton's iteration
 
 
@@ -24,8 +23,9 @@ class Lens:
     focal: float = 1.0  # times that of the train views
     k1: float = 0.0
     k2: float = 0.0
+    fine: int = 2  # samples per pixel and axis where an image is distorted
 
-    def check(self) -> None:
+    def check(self, option: str) -> None:
         """Refuses a lens that folds the image over.
 
         Raises:
@@ -38,7 +38,7 @@ class Lens:
         slopes = 1 + 3 * self.k1 * radii**2 + 5 * self.k2 * radii**4
         if (slopes < 0.2).any() or float(self._factor(radii[-1] ** 2)) * radii[-1] < corner:
             raise InputError(
-                f"query_distortion {self.k1} {self.k2} folds the image over: choose smaller ones."
+                f"{option} {self.k1} {self.k2} folds the image over: choose smaller ones."
             )
 
     @property
@@ -48,11 +48,11 @@ class Lens:
 
     def rendered_size(self, size: int) -> int:
         """Pixels of that rendering for an image of `size` pixels."""
-        return size if self._straight else math.ceil(_FINE * size * self._widening)
+        return size if self.is_straight else math.ceil(self.fine * size * self._widening)
 
     def image(self, rendered: Array, size: int) -> Array:
         """The image [size, size, ...] that the lens makes of a rendering [N, N, ...]."""
-        if self._straight:
+        if self.is_straight:
             return rendered
         rows, columns = self._sampled(size, len(rendered))
         planes = np.atleast_3d(rendered)
@@ -60,7 +60,7 @@ class Lens:
             map_coordinates(planes[..., c], (rows, columns), order=1, mode="nearest")
             for c in range(planes.shape[2])
         ]
-        blocks = np.stack(fine, axis=-1).reshape(size, _FINE, size, _FINE, -1)
+        blocks = np.stack(fine, axis=-1).reshape(size, self.fine, size, self.fine, -1)
         return np.asarray(blocks.mean(axis=(1, 3)), np.float32).reshape(
             size, size, *rendered.shape[2:]
         )
@@ -81,7 +81,8 @@ class Lens:
         }
 
     @property
-    def _straight(self) -> bool:
+    def is_straight(self) -> bool:
+        """Whether it distorts nothing."""
         return self.k1 == 0 and self.k2 == 0
 
     @property
@@ -92,7 +93,7 @@ class Lens:
     @property
     def _widening(self) -> float:
         """How much wider than the image a rendering must be."""
-        if self._straight:
+        if self.is_straight:
             return 1.0
         corner = np.array([self._edge * math.sqrt(2)])
         middle = np.array([self._edge])
@@ -114,7 +115,7 @@ class Lens:
 
     def _sampled(self, size: int, rendered: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rows and columns of the rendering at the fine samples of the image."""
-        steps = ((np.arange(size * _FINE) + 0.5) / (size * _FINE) * 2 - 1) * self._edge
+        steps = ((np.arange(size * self.fine) + 0.5) / (size * self.fine) * 2 - 1) * self._edge
         x, y = np.meshgrid(steps, steps)
         radii = np.maximum(np.hypot(x, y), 1e-12)
         scale = self._undistorted(radii) / radii / math.tan(0.5 * self.angle)

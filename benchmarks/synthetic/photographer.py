@@ -49,7 +49,7 @@ class Photographer:
         assembly = random_object(self._random(_OBJECT), config.blueprint, config.symmetric)
         red, green, blue = (channel / 255 for channel in config.background)
         room = np.random.default_rng([_or(config.room_seed, config.seed), _ROOM])
-        around = scenery(config.surroundings, assembly, (red, green, blue), room)
+        around = scenery(config.surroundings, assembly, (red, green, blue), room, config.board)
         self.assembly = replace(assembly, scenery=around)
         turntable = config.rig == "turntable"
         fixed = turntable or config.light == "camera"
@@ -64,9 +64,10 @@ class Photographer:
         """One train view."""
         random = self._random(_TRAIN, index)
         pose = train_pose(index, self.config.views, random, self.config.rig)
-        rendering = self._render(self.studio, pose, Lens())
+        lens = self.config.train_lens
+        rendering = self._render(self.studio, pose, lens)
         name = f"train/good/{index}"
-        self._write(name, rendering, Lens(), (_TRAIN, index))
+        self._write(name, rendering, lens, (_TRAIN, index))
         errors = self.config.pose_noise
         written = noisy(opengl(pose), self._random(_NOISE, index), *errors)
         return [Taken(name, written, {})]

@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from preparation.board import PAGE
+
 from .builder import Builder, Point, about_z
 from .parts import Assembly, Material, Part
 from .shapes import Box, Cylinder, Ellipsoid, Shape, prism
@@ -16,18 +18,24 @@ _UNEVEN = 0.9  # the sheet's darkest places, times its colour
 _WALL, _FURNITURE = 7.5, (4.9, 6.6)  # world units from the object; cameras stand nearer
 _CLUTTER = (1.45, 1.85)
 _FLOOR = 1.7  # world units below the table's top
+MM_PER_UNIT, _PAPER = 100.0, 0.001  # of the board; half its thickness in world units
 _HIGH = 4.0  # walls, world units above the floor
 
 Colour = tuple[float, float, float]
 
 
 def scenery(
-    kind: Surroundings, assembly: Assembly, background: Colour, random: np.random.Generator
+    kind: Surroundings,
+    assembly: Assembly,
+    background: Colour,
+    random: np.random.Generator,
+    board: bool = False,
 ) -> tuple[Part, ...]:
     """The parts around an object, which stands on the sheet or on the table.
 
     Args:
         background: Colour of the sheet, sRGB.
+        board: Whether the printed board lies under the object.
     """
     if kind == "plain":
         return ()
@@ -38,6 +46,11 @@ def scenery(
         _sheet(builder, ground, background)
     else:
         _room(builder, ground)
+    if board:
+        width, height = (side / MM_PER_UNIT for side in PAGE)
+        printed = Material((1.0, 1.0, 1.0), Texture("board", (0.02, 0.02, 0.02), width), shine=0.0)
+        page = Box((width / 2, height / 2, _PAPER))
+        builder.add(page, (0, 0, ground + _PAPER), printed, about_z(0.3), casts=False)
     return tuple(builder.parts)
 
 

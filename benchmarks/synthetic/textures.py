@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from preparation.board import draw_page
+
 from .shapes import Array
 
-Kind = Literal["stripes", "dots", "blots", "print", "wood", "shade"]
+Kind = Literal["stripes", "dots", "blots", "print", "wood", "shade", "board"]
 KINDS: tuple[Kind, ...] = ("stripes", "dots", "blots")  # those that an object is given by chance
 _TILE = 384  # pixels of a tile of print
 
@@ -23,7 +25,7 @@ class Texture:
 
     kind: Kind
     colour: tuple[float, float, float]  # sRGB
-    period: float  # world units
+    period: float  # world units; of a board: its width
     axis: int = 0  # across which stripes run
     seed: int = 0  # of blots, print, wood and shade
     radius: float = 0.0  # world units; print is wound around a cylinder along z unless it is 0
@@ -94,6 +96,25 @@ def _print(texture: Texture, points: Array, normals: Array) -> Array:
     return tile[row.astype(np.intp) % _TILE, column.astype(np.intp) % _TILE]
 
 
+def _board(texture: Texture, points: Array, normals: Array) -> Array:
+    """The board of prepare.py, seen from above."""
+    page = _page()
+    height, width = page.shape
+    column = (points[0] / texture.period + 0.5) * width
+    row = height / 2 - points[1] / texture.period * width
+    rows = np.clip(row.astype(np.intp), 0, height - 1)
+    return page[rows, np.clip(column.astype(np.intp), 0, width - 1)]
+
+
+@lru_cache(maxsize=1)
+def _page() -> Array:
+    """How dark the printed page is, [H, W] in 0..1, reduced so that its pixels do not alias."""
+    page = Image.fromarray(draw_page())
+    return np.asarray(
+        1 - np.asarray(page.resize((990, 700), Image.Resampling.BOX)) / 255, np.float32
+    )
+
+
 @lru_cache(maxsize=16)
 def _tile(seed: int) -> Array:
     """Lines of random letters in several sizes, bars between them, [_TILE, _TILE] in 0..1."""
@@ -117,5 +138,5 @@ def _tile(seed: int) -> Array:
 
 _PATTERNS: dict[Kind, Callable[[Texture, Array, Array], Array]] = {
     "stripes": _stripes, "dots": _dots, "blots": _blots,
-    "print": _print, "wood": _wood, "shade": _shade,
+    "print": _print, "wood": _wood, "shade": _shade, "board": _board,
 }  # fmt: skip

@@ -1,0 +1,229 @@
+"""Structure from motion: every call of pycolmap, whose names change between its versions."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scene import InputError
+
+from .photographs import Photograph
+
+PIP = "pip install 'pycolmap>=4.1.1,<5'"
+_EXHAUSTIVE = 200  # images up to which all pairs are matched
+_NEIGHBOURS = 15  # of an image of a video, that it is matched with
+_MANY = 60  # images from which a lens is given more than one coefficient of distortion
+_FOUND = 0.97  # share of the photographs that needs no second try
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How hard to look for features."""
+
+    title: str
+    peak_threshold: float = 0.0066667
+    ratio: float = 0.8
+    affine: bool = False  # affine shape and domain-size pooling
+
+
+LADDER = (
+    Settings("SIFT as COLMAP has it"),
+    Settings("peak threshold 0.0015, ratio 0.85", 0.0015, 0.85),
+    Settings("affine DSP-SIFT, peak threshold 0.0015, ratio 0.85", 0.0015, 0.85, True),
+)
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A camera as COLMAP calibrated it, OpenCV's distortion."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, float, float, float]  # k1, k2, p1, p2
+
+
+@dataclass(frozen=True)
+class SparseModel:
+    """What structure from motion found, in a frame and unit of its own."""
+
+    lenses: dict[str, Lens]  # by camera
+    poses: dict[str, NDArray[np.float64]]  # photograph's name to world_to_camera [4, 4]
+    points: NDArray[np.float64]  # [M, 3]
+    colours: NDArray[np.uint8]  # [M, 3]
+    error: float  # pixels, median reprojection error
+    settings: str  # of the ladder
+    models: list[int]  # photographs of each sub-model
+
+
+def require_pycolmap() -> ModuleType:
+    """The package. Raises InputError where it is not installed, or too old."""
+    try:
+        import pycolmap
+    except ImportError:
+        raise InputError(f"prepare.py finds camera poses by pycolmap: run {PIP}") from None
+    version = tuple(int(part) for part in pycolmap.__version__.split(".")[:3] if part.isdigit())
+    if not (4, 1, 1) <= version < (5,):
+        raise InputError(f"pycolmap {pycolmap.__version__} does not suit: run {PIP}")
+    return pycolmap
+
+
+def reconstruct(
+    photographs: Sequence[Photograph],
+    folder: Path,
+    work: Path,
+    masks: Path | None,
+    is_video: bool,
+    threads: int,
+) -> SparseModel:
+    """Finds poses, with settings that find more where some photographs are left over.
+
+    Args:
+        folder: The working copies.
+        work: For the database; emptied.
+        masks: Folder of masks (camera/name.jpg.png); features are looked for where they are white.
+
+    Raises:
+        InputError: no two photographs can be joined.
+    """
+    best: SparseModel | None = None
+    for settings in LADDER:
+        found = _attempt(photographs, folder, work, masks, is_video, threads, settings)
+        if found is not None and (best is None or len(found.poses) > len(best.poses)):
+            best = found
+        count = len(best.poses) if best else 0
+        print(f"{settings.title}: {count} of {len(photographs)} photographs placed")
+        if count >= _FOUND * len(photographs):
+            break
+    shutil.rmtree(work, ignore_errors=True)
+    if best is None:
+        raise InputError(
+            f"None of the {len(photographs)} photographs overlap enough to be joined: let "
+            "neighbours share 60 to 80 % of what they show, and put the object on textured ground "
+            "(prepare.py --board board.pdf prints one)."
+        )
+    return best
+
+
+def _attempt(
+    photographs: Sequence[Photograph],
+    folder: Path,
+    work: Path,
+    masks: Path | None,
+    is_video: bool,
+    threads: int,
+    settings: Settings,
+) -> SparseModel | None:
+    colmap = require_pycolmap()
+    colmap.logging.minloglevel = 2
+    colmap.set_random_seed(_SEED)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    database = work / "database.db"
+    _extract(colmap, photographs, folder, database, masks, threads, settings)
+    print(f"matching {len(photographs)} photographs ...", flush=True)
+    _match(colmap, database, len(photographs), is_video, threads, settings)
+    options = colmap.IncrementalPipelineOptions()
+    options.num_threads, options.random_seed = threads, _SEED
+    options.min_model_size = 3
+    bar = tqdm(total=len(photographs), desc="poses", unit="image", file=sys.stderr)
+    with bar:
+        models = colmap.incremental_mapping(
+            database, folder, work / "models", options,
+            next_image_callback=lambda: bar.update(bar.n < bar.total),
+        )  # fmt: skip
+    if not models:
+        return None
+    largest = max(models.values(), key=lambda model: model.num_reg_images())
+    sizes = sorted((model.num_reg_images() for model in models.values()), reverse=True)
+    return _converted(largest, settings, sizes)
+
+
+def _extract(
+    colmap: Any, photographs: Sequence[Photograph], folder: Path, database: Path,
+    masks: Path | None, threads: int, settings: Settings,
+) -> None:  # fmt: skip
+    options = colmap.FeatureExtractionOptions()
+    options.num_threads, options.use_gpu = threads, False
+    options.sift.peak_threshold = settings.peak_threshold
+    options.sift.estimate_affine_shape = options.sift.domain_size_pooling = settings.affine
+    for camera in sorted({one.camera for one in photographs}):
+        chosen = [one for one in photographs if one.camera == camera]
+        reader = colmap.ImageReaderOptions()
+        model = "OPENCV" if len(chosen) >= _MANY else "SIMPLE_RADIAL"
+        reader.camera_model = model
+        if chosen[0].focal is not None:
+            f, x, y = chosen[0].focal, chosen[0].width / 2, chosen[0].height / 2
+            values = (f, f, x, y, 0, 0, 0, 0) if model == "OPENCV" else (f, x, y, 0)
+            reader.camera_params = ",".join(map(str, values))
+        if masks is not None:
+            reader.mask_path = masks
+        names = [one.file for one in chosen]
+        pieces = [names[i : i + 2 * threads] for i in range(0, len(names), 2 * threads)]
+        for piece in tqdm(pieces, desc=f"features ({camera})", unit="batch", file=sys.stderr):
+            colmap.extract_features(
+                database, folder, piece, colmap.CameraMode.PER_FOLDER, reader, options,
+                colmap.Device.cpu,
+            )  # fmt: skip
+
+
+def _match(
+    colmap: Any, database: Path, count: int, is_video: bool, threads: int, settings: Settings
+) -> None:
+    matching = colmap.FeatureMatchingOptions()
+    matching.num_threads, matching.use_gpu = threads, False
+    matching.sift.max_ratio = settings.ratio
+    verification = colmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = _SEED
+    device = colmap.Device.cpu
+    if count <= _EXHAUSTIVE:
+        colmap.match_exhaustive(
+            database, matching, verification_options=verification, device=device
+        )
+        return
+    if not is_video:
+        print(f"{count} photographs: each is matched with its neighbours in order only")
+    pairing = colmap.SequentialPairingOptions()
+    pairing.overlap = _NEIGHBOURS
+    colmap.match_sequential(database, matching, pairing, verification, device)
+
+
+def _converted(model: Any, settings: Settings, sizes: list[int]) -> SparseModel:
+    """A reconstruction as arrays."""
+    lenses, poses = {}, {}
+    for image in model.images.values():
+        if not image.has_pose:
+            continue
+        camera, file = image.name.split("/")
+        pose = np.eye(4)
+        pose[:3] = image.cam_from_world().matrix()
+        poses[Path(file).stem] = pose
+        lenses[camera] = _lens(model.cameras[image.camera_id])
+    points = list(model.points3D.values())
+    errors = [point.error for point in points]
+    return SparseModel(
+        lenses, poses,
+        np.array([point.xyz for point in points], np.float64).reshape(-1, 3),
+        np.array([point.color for point in points], np.uint8).reshape(-1, 3),
+        float(np.median(errors)) if errors else 0.0, settings.title, sizes,
+    )  # fmt: skip
+
+
+def _lens(camera: Any) -> Lens:
+    values = list(camera.params)
+    if camera.model_name == "SIMPLE_RADIAL":
+        f, cx, cy, k1 = values
+        return Lens(camera.width, camera.height, f, f, cx, cy, (k1, 0.0, 0.0, 0.0))
+    fx, fy, cx, cy, k1, k2, p1, p2 = values
+    return Lens(camera.width, camera.height, fx, fy, cx, cy, (k1, k2, p1, p2))
