@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from gaussian_renderer import ObjectRenderer, choose_device
@@ -31,8 +30,11 @@ from pipeline.training import Training
 from preparation import backdrop, isolate, sfm
 from preparation.board import find_board, write_board
 from preparation.coverage import Coverage, coverage
-from preparation.geometry import Array, Plane, Similarity, ground_plane, upright
+from preparation.frame import board_as_json, capture_frame
+from preparation.geometry import Array
+from preparation.given_masks import given_masks
 from preparation.isolate import Box
+from preparation.output import read_mask, save_png, write_capture
 from preparation.overview import Tile, tile_of, write_overview
 from preparation.photographs import (
     BLURRED,
@@ -42,17 +44,14 @@ from preparation.photographs import (
     import_photographs,
     read_rgb,
 )
+from preparation.posed import Posed, ground, place
 from preparation.stages import Stages, load_sparse, save_sparse
-from preparation.undistort import Pinhole, pinhole_of
 from scene import (
-    Camera,
     Capture,
     Gaussians,
     InputError,
     TrainImages,
     View,
-    atomic_write,
-    common_point,
     folder_lock,
     load_ply,
     refuse_inside,
@@ -63,12 +62,9 @@ from scene import (
 from scene.capture import PointCloud
 from train import optimise
 
-_DISTANCE = 4.0  # units from the cameras to what they look at, in the frame that is worked in
 _SMALL = 240  # pixels of the longer side, of the images of the short model
 _ITERATIONS, _GAUSSIANS, _POINTS = 900, 25_000, 15_000  # of the short model
 _LOWEST_SHARE = 0.5  # of the photographs that must find a place
-_PLANE_TOLERANCE = 0.01  # of the sphere's radius
-_PLANE_RADIUS = 1.6  # times the sphere's radius, within which points of the ground are looked for
 _EMPTY_MASK = 0.002  # of a photograph
 
 
@@ -106,25 +102,6 @@ class PrepareConfig:
         return self.out or Path("captures") / name
 
 
-@dataclass(frozen=True)
-class Posed:
-    """Photographs that have a place, undistorted, in the frame that is worked in."""
-
-    names: tuple[str, ...]
-    cameras: tuple[Camera, ...]
-    pinholes: tuple[Pinhole, ...]
-    paths: tuple[Path, ...]  # of the undistorted photographs
-    focus: Array  # [3], what the cameras look at
-    radius: float  # of the sphere that they show
-    points: Array  # [M, 3]
-    colours: NDArray[np.uint8]  # [M, 3]
-
-    @property
-    def centres(self) -> Array:
-        """Of the cameras, [V, 3]."""
-        return np.stack([camera.centre.numpy() for camera in self.cameras])
-
-
 def prepare(config: PrepareConfig) -> Path:
     """Makes a capture of photographs, and returns its folder (or the board's file).
 
@@ -147,9 +124,9 @@ def prepare(config: PrepareConfig) -> Path:
         stages = Stages(work)
         photographs = _photographs(config, source, stages)
         turning = _foreground(photographs, stages)
-        model = _poses(photographs, source, stages, turning, threads)
+        model = _poses(photographs, stages, turning, threads)
         posed = _undistorted(photographs, model, stages)
-        masks = _given_masks(config, photographs, posed, stages)
+        masks = given_masks(config.masks, work / "alpha", photographs, posed)
         _write(config, photographs, model, posed, stages, masks, turning, threads)
     print(f"capture: {out}  (look at {out / 'overview.jpg'}; then python train.py -s {out})")
     return out
@@ -185,18 +162,18 @@ def _foreground(photographs: list[Photograph], stages: Stages) -> bool:
             return {"turning": False}
         print("the camera stands still and the object turns: what stands still is masked")
         images = [read_rgb(folder / one.file) for one in photographs]
-        masks = backdrop.foreground_masks(images, background, "what turns")
+        masks = backdrop.foreground_masks(images, background)
         for one, mask in zip(photographs, masks, strict=True):
-            _save(stages.work / "foreground" / f"{one.name}.png", mask)
+            save_png(stages.work / "foreground" / f"{one.name}.png", mask)
             wide = backdrop.widened(mask)
-            _save(stages.work / "colmap_masks" / f"{one.file}.png", wide)
+            save_png(stages.work / "colmap_masks" / f"{one.file}.png", wide)
         return {"turning": True}
 
     return bool(stages.run("background", [], work)["turning"])
 
 
 def _poses(
-    photographs: list[Photograph], source: Path, stages: Stages, turning: bool, threads: int
+    photographs: list[Photograph], stages: Stages, turning: bool, threads: int
 ) -> sfm.SparseModel:
     """Stage 3: where the photographs were taken."""
     points = stages.work / "points.npz"
@@ -204,7 +181,7 @@ def _poses(
     def work() -> dict[str, Any]:
         model = sfm.reconstruct(
             photographs, stages.work / "photographs", stages.work / "colmap",
-            stages.work / "colmap_masks" if turning else None, source.is_file(), threads,
+            stages.work / "colmap_masks" if turning else None, threads,
         )  # fmt: skip
         return save_sparse(model, points)
 
@@ -238,82 +215,18 @@ def _missing(photographs: list[Photograph], model: sfm.SparseModel) -> dict[str,
 
 
 def _undistorted(photographs: list[Photograph], model: sfm.SparseModel, stages: Stages) -> Posed:
-    """Stage 4: the placed photographs through pinhole cameras, 4 units from what they show."""
-    placed = [one for one in photographs if one.name in model.poses]
-    pinholes = {camera: pinhole_of(lens) for camera, lens in model.lenses.items()}
-    paths = tuple(stages.work / "undistorted" / f"{one.name}.png" for one in placed)
+    """Stage 4: the placed photographs through pinhole cameras."""
+    posed = place(photographs, model, stages.work / "undistorted")
+    sources = {one.name: stages.work / "photographs" / one.file for one in photographs}
 
     def work() -> dict[str, Any]:
-        bar = tqdm(placed, desc="undistorting", unit="image", file=sys.stderr)
-        for one, path in zip(bar, paths, strict=True):
-            image = read_rgb(stages.work / "photographs" / one.file)
-            _save(path, pinholes[one.camera].image(image))
+        bar = tqdm(posed.names, desc="undistorting", unit="image", file=sys.stderr)
+        for name, path, pinhole in zip(bar, posed.paths, posed.pinholes, strict=True):
+            save_png(path, pinhole.image(read_rgb(sources[name])))
         return {}
 
     stages.run("undistorted", [], work)
-    each = tuple(pinholes[one.camera] for one in placed)
-    cameras = [p.camera(model.poses[one.name]) for p, one in zip(each, placed, strict=True)]
-    point = common_point(cameras)
-    if point is None:
-        raise InputError(
-            "All photographs look in one direction, so only one side of the object is seen: walk "
-            "all around it, in two or three rings, and take some from above."
-        )
-    focus = point.numpy()
-    distance = float(np.median([np.linalg.norm(c.centre.numpy() - focus) for c in cameras]))
-    scale = _DISTANCE / distance
-    frame = Similarity(scale, np.eye(3), -scale * focus)
-    cameras = [c.at(torch.from_numpy(frame.pose(c.world_to_camera.numpy()))) for c in cameras]
-    origin = np.zeros(3)
-    return Posed(
-        tuple(one.name for one in placed), tuple(cameras), each, paths, origin,
-        isolate.sphere_radius(cameras, origin), frame.points(model.points), model.colours,
-    )  # fmt: skip
-
-
-def _given_masks(
-    config: PrepareConfig, photographs: list[Photograph], posed: Posed, stages: Stages
-) -> list[NDArray[np.uint8]] | None:
-    """Undistorted masks of the user: from --masks, or alpha channels; None without any."""
-    by_name = {one.name: one for one in photographs}
-    chosen = [by_name[name] for name in posed.names]
-    if config.masks is None and not all(one.mask for one in chosen):
-        return None
-    masks = []
-    for one, pinhole in zip(chosen, posed.pinholes, strict=True):
-        path = stages.work / "alpha" / f"{one.name}.png"
-        if config.masks is not None:
-            path = _mask_file(config.masks, one)
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise InputError(f"{path} cannot be read as a mask: save it as a grey PNG.")
-        resized = cv2.resize(mask, (one.width, one.height), interpolation=cv2.INTER_AREA)
-        masks.append(pinhole.image(np.asarray(resized, np.uint8), is_mask=True))
-    return masks
-
-
-def _mask_file(folder: Path, one: Photograph) -> Path:
-    """The mask of a photograph in the user's folder."""
-    source = Path(one.source)
-    names = (source.with_suffix(".png"), Path(f"{source}.png"))
-    candidates = [folder / n for name in names for n in (name, Path(name.name))]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise InputError(
-            f"{folder} has no mask for {one.source}: name it {names[0].name} or {names[1].name}."
-        )
-    return found
-
-
-def _ground(posed: Posed) -> tuple[Array, Plane | None]:
-    """Roughly up, and the plane that the object stands on."""
-    up = -np.mean([camera.world_to_camera[1, :3].numpy() for camera in posed.cameras], axis=0)
-    up /= np.linalg.norm(up)
-    near = np.linalg.norm(posed.points - posed.focus, axis=1) < _PLANE_RADIUS * posed.radius
-    plane = ground_plane(
-        posed.points[near], posed.centres, up, posed.focus, _PLANE_TOLERANCE * posed.radius
-    )
-    return (up if plane is None else plane.normal), plane
+    return posed
 
 
 def _train_briefly(
@@ -356,14 +269,14 @@ def _write(
     stages: Stages, given: list[NDArray[np.uint8]] | None, turning: bool, threads: int,
 ) -> None:  # fmt: skip
     """Stages 5 to 7: the object, its masks, and the capture."""
-    up, plane = _ground(posed)
+    up, plane = ground(posed)
     ply = stages.work / "scene.ply"
 
     def short_model() -> dict[str, Any]:
         rough = None
         if turning:
             rough = [
-                p.image(_read_mask(stages.work / "foreground" / f"{n}.png"), is_mask=True)
+                p.image(read_mask(stages.work / "foreground" / f"{n}.png"), is_mask=True)
                 for p, n in zip(posed.pinholes, posed.names, strict=True)
             ]
         save_ply(_train_briefly(posed, rough, threads).gaussians, ply)
@@ -378,7 +291,8 @@ def _write(
     else:
         outlines = [torch.from_numpy(mask > 127) for mask in given]
         surface = visual_hull(posed.cameras, outlines).surface_points().double().numpy()
-    frame, scale = _frame(config, posed, up, plane, surface, stages)
+    board = stages.run("board", [], lambda: _board(posed))
+    frame, scale = capture_frame(board, up, plane, surface, config.scale)
     if gaussians is not None:
         kept = isolate.within_boxes(
             frame.points(gaussians.means.detach().double().numpy()), config.keep_box, config.cut
@@ -391,44 +305,14 @@ def _write(
     centres = frame.points(posed.centres)
     cover = coverage([_short(n) for n in posed.names], centres, middle)
     masks = given or _masks(config, gaussians, chosen, posed, stages, threads)
-    _write_capture(config.folder, posed, poses, masks)
+    write_capture(config.folder, posed, poses, masks)
     _report(config, photographs, model, posed, stages, masks, cover, centres - middle, scale,
             turning, given is not None)  # fmt: skip
 
 
-def _frame(
-    config: PrepareConfig, posed: Posed, up: Array, plane: Plane | None, surface: Array,
-    stages: Stages,
-) -> tuple[Similarity, dict[str, Any]]:  # fmt: skip
-    """Where the capture's frame lies, and what is known of its unit."""
-
-    def work() -> dict[str, Any]:
-        images = [read_rgb(path) for path in posed.paths]
-        found = find_board(images, posed.cameras)
-        if found is None:
-            return {}
-        into = found.into_millimetres
-        return {
-            "scale": into.scale, "rotation": into.rotation.tolist(), "shift": into.shift.tolist(),
-            "corners": found.corners, "photographs": found.photographs, "error_mm": found.error,
-        }  # fmt: skip
-
-    stored = stages.run("board", [], work)
-    if stored:
-        into = Similarity(stored["scale"], np.array(stored["rotation"]), np.array(stored["shift"]))
-        figures = {k: stored[k] for k in ("corners", "photographs", "error_mm")}
-        return into, {"unit": "millimetres, by the board", "board": figures}
-    rotation = upright(up)
-    turned = surface @ rotation.T
-    low, high = np.quantile(turned, (0.01, 0.99), axis=0)
-    longest = float((high - low).max())
-    factor = (config.scale or 1.0) / longest
-    ground = plane.offset if plane is not None else low[2]
-    origin = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, ground])
-    unit = f"the longest side is {config.scale:g}" if config.scale else (
-        "arbitrary (the longest side is 1): use a board, or --scale"
-    )  # fmt: skip
-    return Similarity(factor, rotation, -factor * origin), {"unit": unit}
+def _board(posed: Posed) -> dict[str, Any]:
+    """The printed board in the photographs, if it is there."""
+    return board_as_json(find_board([read_rgb(path) for path in posed.paths], posed.cameras))
 
 
 def _masks(
@@ -445,52 +329,25 @@ def _masks(
             gaussians.map(lambda t: t.to(device)), torch.zeros(3, device=device), "auto", threads
         )
         bar = tqdm(posed.cameras, desc="masks", unit="image", file=sys.stderr)
-        found, small = [], []
+        found: list[NDArray[np.uint8]] = []
+        small: list[NDArray[np.uint8]] = []
         for camera, path in zip(bar, posed.paths, strict=True):
             scale = min(1.0, 2 * _SMALL / max(camera.width, camera.height))
             lens = camera.resized(round(camera.width * scale), round(camera.height * scale))
             rough = isolate.rendered_mask(renderer, chosen, lens)
             sharp = isolate.sharpened(read_rgb(path), rough)
             found.append(sharp)
-            small.append(cv2.resize(sharp, (lens.width, lens.height),
-                                    interpolation=cv2.INTER_AREA))  # fmt: skip
+            size = (lens.width, lens.height)
+            small.append(np.asarray(cv2.resize(sharp, size, interpolation=cv2.INTER_AREA)))
         lenses = [c.resized(*s.shape[::-1]) for c, s in zip(posed.cameras, small, strict=True)]
         allowed = isolate.consistent(small, lenses)
         for path, mask, where in zip(paths, found, allowed, strict=True):
             limit = cv2.resize(where.astype(np.uint8) * 255, mask.shape[::-1])
-            _save(path, np.minimum(mask, limit))
+            save_png(path, np.minimum(mask, limit))
         return {}
 
     stages.run("masks", [config.keep_box, config.cut, chosen.sum()], work)
-    return [_read_mask(path) for path in paths]
-
-
-def _write_capture(
-    out: Path, posed: Posed, poses: list[Array], masks: list[NDArray[np.uint8]]
-) -> None:
-    """RGBA photographs whose colours under alpha 0 stay, and transforms.json."""
-    frames = []
-    wanted = {f"{name}.png" for name in posed.names}
-    for old in (out / "train" / "good").glob("*.png"):
-        if old.name not in wanted:
-            old.unlink()
-    bar = tqdm(posed.names, desc="writing", unit="image", file=sys.stderr)
-    for number, name in enumerate(bar):
-        image = read_rgb(posed.paths[number])
-        alpha = np.where(posed.pinholes[number].covered, masks[number], 0).astype(np.uint8)
-        path = f"train/good/{name}.png"
-        _save(out / path, np.dstack([image, alpha]))
-        camera_to_world = np.linalg.inv(poses[number]) @ np.diag([1.0, -1.0, -1.0, 1.0])
-        frames.append({"file_path": path, "transform_matrix": camera_to_world.tolist()}
-                      | _intrinsics(posed.pinholes[number]))  # fmt: skip
-    write_json(out / "transforms.json", {"camera_model": "PINHOLE", "frames": frames})
-
-
-def _intrinsics(pinhole: Pinhole) -> dict[str, float]:
-    return {
-        "fl_x": pinhole.fx, "fl_y": pinhole.fy, "cx": pinhole.cx, "cy": pinhole.cy,
-        "w": pinhole.width, "h": pinhole.height,
-    }  # fmt: skip
+    return [read_mask(path) for path in paths]
 
 
 def _report(
@@ -540,19 +397,6 @@ def _report(
 def _short(name: str) -> str:
     """A photograph's name without its number."""
     return name.partition("_")[2]
-
-
-def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Writes a PNG, whole or not at all."""
-    with atomic_write(path) as file:
-        Image.fromarray(pixels).save(file, format="PNG", compress_level=3)
-
-
-def _read_mask(path: Path) -> NDArray[np.uint8]:
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise InputError(f"{path} is damaged: add --overwrite to begin again.")
-    return np.asarray(mask, np.uint8)
 
 
 def _check(config: PrepareConfig) -> None:

@@ -1,0 +1,1 @@
+"""The stages of prepare.py: photographs or a video to a posed, isolated capture."""

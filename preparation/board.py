@@ -46,7 +46,7 @@ def draw_page() -> NDArray[np.uint8]:
     size = tuple(round(n * SQUARE * _PER_MM) for n in SQUARES)
     drawn = _board().generateImage(size)
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    page[top : top + size[1], left : left + size[0]] = _speckled(drawn)
+    page[top : top + size[1], left : left + size[0]] = _speckled(np.asarray(drawn, np.uint8))
     image = Image.fromarray(page)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(38)
@@ -75,7 +75,7 @@ def find_board(
         if names is None or len(names) < _FEWEST_IN_IMAGE:
             continue
         showing += 1
-        for name, corner in zip(names.ravel().tolist(), corners.reshape(-1, 2), strict=True):
+        for name, corner in zip(map(int, names.ravel()), corners.reshape(-1, 2), strict=True):
             # OpenCV counts from the pixel's centre, cameras from its corner
             rays.setdefault(name, []).append((number, corner.astype(np.float64) + 0.5))
     places = {}

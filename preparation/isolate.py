@@ -7,7 +7,7 @@ sharpens its edge, and the visual hull takes away what other views see through.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,18 +35,8 @@ _BAND = 0.012  # of the longer side: half the width of the band in which GrabCut
 _GRABCUT_SIZE = 800  # pixels of the longer side
 _GRABCUT_ROUNDS = 2
 _AGREEMENT = 0.85  # IoU below which GrabCut's outline is not believed
-_EXTENT = (0.01, 0.99)  # quantiles of the object's Gaussians along each axis
 
 Box = tuple[float, float, float, float, float, float]  # lowest x, y, z, highest x, y, z
-
-
-@dataclass(frozen=True)
-class Isolated:
-    """The object in a short model of the scene."""
-
-    chosen: NDArray[np.bool_]  # [N], of its Gaussians
-    low: Array  # [3], corners of a box around the object
-    high: Array  # [3]
 
 
 def sphere_radius(cameras: Sequence[Camera], focus: Array) -> float:
@@ -80,9 +70,8 @@ def isolate(
     labels, count = ndimage.label(grid > 0, np.ones((3, 3, 3)))
     cells = np.argwhere(grid > 0)
     away = np.linalg.norm(cells + 0.5 - np.array(grid.shape) / 2, axis=1) / _CELLS
-    weights = np.bincount(
-        labels[tuple(cells.T)], grid[tuple(cells.T)] * np.exp(-2 * away**2), count + 1
-    )
+    opacity = grid[tuple(cells.T)] * np.exp(-2 * away**2)
+    weights = np.asarray(np.bincount(labels[tuple(cells.T)], opacity, count + 1), np.float64)
     order = np.argsort(weights[1:])[::-1] + 1
     _refuse_two(weights[order], labels, order)
     kept = ndimage.binary_dilation(labels == order[0], iterations=1)
@@ -90,13 +79,6 @@ def isolate(
     inside = ((place >= 0) & (place < grid.shape)).all(axis=1)
     clipped = np.clip(place, 0, np.array(grid.shape) - 1)
     return np.asarray(near & inside & kept[tuple(clipped.T)], np.bool_)
-
-
-def extent(gaussians: Gaussians, chosen: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """The corners of a box around the object, [3] each."""
-    means = gaussians.means.detach().double().numpy()[chosen]
-    low, high = np.quantile(means, _EXTENT, axis=0)
-    return low, high
 
 
 def within_boxes(points: Array, keep: Box | None, cut: Box | None) -> NDArray[np.bool_]:
@@ -137,12 +119,12 @@ def sharpened(
     side = 2 * max(1, round(_BAND * max(size))) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     inner, outer = cv2.erode(hard, kernel), cv2.dilate(hard, kernel)
-    labels = np.where(hard > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels: NDArray[Any] = np.where(hard > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[inner > 0], labels[outer == 0] = cv2.GC_FGD, cv2.GC_BGD
     found = hard
     if inner.any() and not outer.all():
         cv2.grabCut(
-            small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _GRABCUT_ROUNDS,
+            small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), _GRABCUT_ROUNDS,
             cv2.GC_INIT_WITH_MASK,
         )  # fmt: skip
         cut = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
@@ -200,7 +182,8 @@ def _occupancy(
     side = 2 * _CELLS + 2
     inside = ((place >= 0) & (place < side)).all(axis=1)
     flat = np.ravel_multi_index(tuple(place[inside].T), (side,) * 3)
-    return np.bincount(flat, weights[inside], side**3).reshape((side,) * 3)
+    filled: Array = np.bincount(flat, weights[inside], side**3).astype(np.float64)
+    return filled.reshape((side,) * 3)
 
 
 def _refuse_two(weights: Array, labels: NDArray[np.int32], order: NDArray[np.intp]) -> None:
@@ -210,7 +193,7 @@ def _refuse_two(weights: Array, labels: NDArray[np.int32], order: NDArray[np.int
         apart = float(np.linalg.norm(np.subtract(*centres))) / _CELLS
         raise InputError(
             f"Two objects stand {apart:.1f} radii apart in the middle of the photographs: take one "
-            "away, or keep one by --masks or --keep-box."
+            "away, or give masks of the other with --masks."
         )
 
 

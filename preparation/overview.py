@@ -38,9 +38,11 @@ def tile_of(name: str, image: NDArray[np.uint8], mask: NDArray[np.uint8] | None 
     """A photograph and its mask, reduced to what the sheet shows."""
     scale = _TILE / max(image.shape[:2])
     reduced = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = None
     if mask is not None:
-        mask = cv2.resize(mask, reduced.shape[1::-1], interpolation=cv2.INTER_AREA)
-    return Tile(name, np.asarray(reduced, np.uint8), mask)
+        size = reduced.shape[1::-1]
+        small = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return Tile(name, np.asarray(reduced, np.uint8), small)
 
 
 def write_overview(

@@ -4,6 +4,7 @@ Nothing else opens what the user gave. A camera is what took photographs of one 
 lens; those of each camera lie in a folder of their own.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from scene import InputError, atomic_write
+from scene.readers.folders import natural_key
 
 LONGEST = 1600  # pixels of the longer side of a working copy
 FEWEST = 8  # photographs from which an object can be made out
@@ -26,7 +28,7 @@ _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _FILM_DIAGONAL = 43.27  # mm, of the film that FocalLengthIn35mmFilm refers to
 _JPEG_QUALITY = 95
 _SHARPNESS_SIZE = 800  # pixels of the longer side, at which sharpness is measured
-BLURRED = 0.20  # sharpness below which a photograph is called blurred
+BLURRED = 0.14  # sharpness below which a photograph is called blurred
 _SAME_FOCAL = 0.03  # relative, of one lens that does not zoom
 
 Cameras = Literal["one", "per-folder"]
@@ -105,7 +107,7 @@ def sharpness(image: NDArray[np.uint8]) -> float:
     scale = _SHARPNESS_SIZE / max(grey.shape)
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    values = cv2.GaussianBlur(grey, (3, 3), 0).astype(np.float32)  # noise is no detail
+    values = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.5)  # noise is no detail
     kept = []
     for axis, kernel in ((1, (9, 1)), (0, (1, 9))):
         before = np.abs(np.diff(values, axis=axis))
@@ -131,9 +133,10 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 def _listed(source: Path) -> list[Path]:
     if not source.is_dir():
         raise InputError(f"There is no folder or video {source}: check the path.")
-    files = sorted(p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
+    visible = (p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = sorted(visible, key=lambda path: natural_key(path.relative_to(source)))
     heif = [p for p in files if p.suffix.lower() in _HEIF_SUFFIXES]
-    suffixes = _IMAGE_SUFFIXES
+    suffixes: tuple[str, ...] = _IMAGE_SUFFIXES
     if heif:
         if not _reads_heif():
             raise InputError(
@@ -223,7 +226,7 @@ def _camera_of(
         InputError: another camera, lens or size than the others, and one camera is expected.
     """
     height, width = one.pixels.shape[:2]
-    group = one.folder.replace("/", "_") if cameras == "per-folder" else ""
+    group = _plain(one.folder) if cameras == "per-folder" else ""
     shape = "tall" if height > width else "wide"
     camera = "-".join(filter(None, (group.strip("."), shape)))
     for known, (maker, focal, size) in lenses.items():
@@ -241,9 +244,14 @@ def _camera_of(
     return camera
 
 
+def _plain(name: str) -> str:
+    """A name that COLMAP's lists of pairs can hold."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
 def _copied(one: _Opened, number: int, camera: str, work: Path) -> Photograph:
     """Writes the working copy, and its alpha channel where there is one."""
-    name = f"{number:04d}_{Path(one.source).stem}"
+    name = f"{number:04d}_{_plain(Path(one.source).stem)}"
     height, width = one.pixels.shape[:2]
     with atomic_write(work / "photographs" / camera / f"{name}.jpg") as file:
         Image.fromarray(one.pixels[..., :3]).save(file, format="JPEG", quality=_JPEG_QUALITY)
@@ -272,7 +280,7 @@ def _video_frames(path: Path, count: int) -> Iterator[_Opened]:
                 read, frame = video.read()
                 if not read:
                     break
-                value = sharpness(frame)
+                value = sharpness(np.asarray(frame, np.uint8))
                 if value > best_sharpness:
                     best, best_sharpness = frame, value
             if best is None:

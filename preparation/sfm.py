@@ -18,7 +18,9 @@ from .photographs import Photograph
 
 PIP = "pip install 'pycolmap>=4.1.1,<5'"
 _EXHAUSTIVE = 200  # images up to which all pairs are matched
-_NEIGHBOURS = 15  # of an image of a video, that it is matched with
+_NEIGHBOURS = 15  # that each is matched with where there are more
+_PAIRS_AT_ONCE = 300  # between two updates of the progress bar
+_FEATURES = 4096  # of a photograph: matching takes time in their square
 _MANY = 60  # images from which a lens is given more than one coefficient of distortion
 _FOUND = 0.97  # share of the photographs that needs no second try
 _SEED = 1
@@ -84,7 +86,6 @@ def reconstruct(
     folder: Path,
     work: Path,
     masks: Path | None,
-    is_video: bool,
     threads: int,
 ) -> SparseModel:
     """Finds poses, with settings that find more where some photographs are left over.
@@ -99,7 +100,7 @@ def reconstruct(
     """
     best: SparseModel | None = None
     for settings in LADDER:
-        found = _attempt(photographs, folder, work, masks, is_video, threads, settings)
+        found = _attempt(photographs, folder, work, masks, threads, settings)
         if found is not None and (best is None or len(found.poses) > len(best.poses)):
             best = found
         count = len(best.poses) if best else 0
@@ -121,7 +122,6 @@ def _attempt(
     folder: Path,
     work: Path,
     masks: Path | None,
-    is_video: bool,
     threads: int,
     settings: Settings,
 ) -> SparseModel | None:
@@ -132,8 +132,7 @@ def _attempt(
     work.mkdir(parents=True)
     database = work / "database.db"
     _extract(colmap, photographs, folder, database, masks, threads, settings)
-    print(f"matching {len(photographs)} photographs ...", flush=True)
-    _match(colmap, database, len(photographs), is_video, threads, settings)
+    _match(colmap, photographs, work, threads, settings)
     options = colmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = threads, _SEED
     options.min_model_size = 3
@@ -156,9 +155,10 @@ def _extract(
 ) -> None:  # fmt: skip
     options = colmap.FeatureExtractionOptions()
     options.num_threads, options.use_gpu = threads, False
+    options.sift.max_num_features = _FEATURES
     options.sift.peak_threshold = settings.peak_threshold
     options.sift.estimate_affine_shape = options.sift.domain_size_pooling = settings.affine
-    for camera in sorted({one.camera for one in photographs}):
+    for number, camera in enumerate(sorted({one.camera for one in photographs}), start=1):
         chosen = [one for one in photographs if one.camera == camera]
         reader = colmap.ImageReaderOptions()
         model = "OPENCV" if len(chosen) >= _MANY else "SIMPLE_RADIAL"
@@ -173,30 +173,38 @@ def _extract(
         pieces = [names[i : i + 2 * threads] for i in range(0, len(names), 2 * threads)]
         for piece in tqdm(pieces, desc=f"features ({camera})", unit="batch", file=sys.stderr):
             colmap.extract_features(
-                database, folder, piece, colmap.CameraMode.PER_FOLDER, reader, options,
+                database, folder, piece, colmap.CameraMode.SINGLE, reader, options,
                 colmap.Device.cpu,
             )  # fmt: skip
+            reader.existing_camera_id = number  # the next batch is of the same camera
 
 
 def _match(
-    colmap: Any, database: Path, count: int, is_video: bool, threads: int, settings: Settings
+    colmap: Any, photographs: Sequence[Photograph], work: Path, threads: int, settings: Settings
 ) -> None:
+    """Matches every pair, or neighbours only where photographs are many."""
     matching = colmap.FeatureMatchingOptions()
     matching.num_threads, matching.use_gpu = threads, False
     matching.sift.max_ratio = settings.ratio
     verification = colmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = _SEED
-    device = colmap.Device.cpu
-    if count <= _EXHAUSTIVE:
-        colmap.match_exhaustive(
-            database, matching, verification_options=verification, device=device
-        )
-        return
-    if not is_video:
-        print(f"{count} photographs: each is matched with its neighbours in order only")
-    pairing = colmap.SequentialPairingOptions()
-    pairing.overlap = _NEIGHBOURS
-    colmap.match_sequential(database, matching, pairing, verification, device)
+    reach = len(photographs)
+    if reach > _EXHAUSTIVE:
+        reach = _NEIGHBOURS
+        print(f"more than {_EXHAUSTIVE} photographs: each is matched with its {reach} neighbours")
+    files = [one.file for one in photographs]
+    pairs = [f"{a} {b}" for i, a in enumerate(files) for b in files[i + 1 : i + 1 + reach]]
+    pairing = colmap.ImportedPairingOptions()
+    pairing.match_list_path = work / "pairs.txt"
+    bar = tqdm(total=len(pairs), desc="matching", unit="pair", file=sys.stderr)
+    with bar:
+        for first in range(0, len(pairs), _PAIRS_AT_ONCE):
+            chunk = pairs[first : first + _PAIRS_AT_ONCE]
+            pairing.match_list_path.write_text("\n".join(chunk) + "\n", encoding="utf-8")
+            colmap.match_image_pairs(
+                work / "database.db", matching, pairing, verification, colmap.Device.cpu
+            )
+            bar.update(len(chunk))
 
 
 def _converted(model: Any, settings: Settings, sizes: list[int]) -> SparseModel:

@@ -69,6 +69,6 @@ def pinhole_of(lens: Lens) -> Pinhole:
     covered = (columns > -0.5) & (columns < lens.width - 0.5)
     covered &= (rows > -0.5) & (rows < lens.height - 0.5)
     return Pinhole(
-        lens.fx, lens.fy, shifted[0, 2] + 0.5, shifted[1, 2] + 0.5, width, height, columns, rows,
-        covered,
+        lens.fx, lens.fy, shifted[0, 2] + 0.5, shifted[1, 2] + 0.5, width, height,
+        np.asarray(columns, np.float32), np.asarray(rows, np.float32), covered,
     )  # fmt: skip

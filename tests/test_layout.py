@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("scene", "gaussian_renderer", "pose_estimation", "anomaly", "pipeline", "report")
+PACKAGES = ("scene", "gaussian_renderer", "pose_estimation", "anomaly", "pipeline", "report",
+            "preparation")  # fmt: skip
 ALLOWED = {
     "scene": {"scene"},
     "gaussian_renderer": {"scene", "gaussian_renderer"},
     "pose_estimation": {"scene", "gaussian_renderer", "pose_estimation"},
     "anomaly": {"scene", "gaussian_renderer", "anomaly"},
-    "pipeline": set(PACKAGES) - {"report"},
-    "report": set(PACKAGES),
+    "pipeline": set(PACKAGES) - {"report", "preparation"},
+    "report": set(PACKAGES) - {"preparation"},
+    "preparation": set(PACKAGES) - {"report"},
 }
 HEAVY = {"kornia", "efficientnet_pytorch", "matplotlib", "gsplat", "triton", "ray",
          "diff_gaussian_rasterization", "simple_knn"}  # fmt: skip
