@@ -44,7 +44,7 @@ from preparation.photographs import (
     import_photographs,
     read_rgb,
 )
-from preparation.posed import Posed, ground, place
+from preparation.posed import Posed, ground, place, without_misplaced
 from preparation.stages import Stages, load_sparse, save_sparse
 from scene import (
     Capture,
@@ -183,7 +183,7 @@ def _poses(
             photographs, stages.work / "photographs", stages.work / "colmap",
             stages.work / "colmap_masks" if turning else None, threads,
         )  # fmt: skip
-        return save_sparse(model, points)
+        return save_sparse(without_misplaced(model), points)
 
     model = load_sparse(stages.run("poses", [], work), points)
     count = len(model.poses)
@@ -233,14 +233,19 @@ def _train_briefly(
     posed: Posed, silhouettes: list[NDArray[np.uint8]] | None, threads: int
 ) -> ObjectRenderer:
     """A short model of the scene, or of what turns before a fixed background."""
-    views, colours, outlines = [], [], []
-    for number, (name, camera) in enumerate(zip(posed.names, posed.cameras, strict=True)):
+    views, colours, outlines, small = [], [], [], []
+    for camera, path in zip(posed.cameras, posed.paths, strict=True):
         scale = min(1.0, _SMALL / max(camera.width, camera.height))
         size = (round(camera.width * scale), round(camera.height * scale))
-        image = cv2.resize(read_rgb(posed.paths[number]), size, interpolation=cv2.INTER_AREA)
+        small.append(cv2.resize(read_rgb(path), size, interpolation=cv2.INTER_AREA))
+    # What has the colour behind the model stays empty: that of the borders is hardly the object's
+    borders = [np.concatenate([i[0], i[-1], i[:, 0], i[:, -1]]) for i in small]
+    behind = np.median(np.concatenate(borders), axis=0).round()
+    for number, (name, image) in enumerate(zip(posed.names, small, strict=True)):
+        camera, size = posed.cameras[number], image.shape[1::-1]
         if silhouettes is not None:
             outline = cv2.resize(silhouettes[number], size, interpolation=cv2.INTER_AREA) > 127
-            image[~outline] = 0
+            image[~outline] = behind
             outlines.append(torch.from_numpy(outline))
         views.append(View(name, posed.paths[number], camera.resized(*size)))
         colours.append(torch.from_numpy(image).permute(2, 0, 1).contiguous())
@@ -250,8 +255,8 @@ def _train_briefly(
         torch.from_numpy(posed.points[chosen]).float(),
         torch.from_numpy(posed.colours[chosen]).float() / 255,
     )
-    background = None if silhouettes is None else (0.0, 0.0, 0.0)
-    capture = Capture("short", Path(), "mad", tuple(views), (), background, points)
+    colour = (behind[0] / 255, behind[1] / 255, behind[2] / 255)
+    capture = Capture("short", Path(), "mad", tuple(views), (), colour, points)
     preset = replace(
         TRAINING["default"], iterations=_ITERATIONS, sh_degree=1, max_gaussians=_GAUSSIANS,
         views_for_colour=0.0, smallest_contribution=0.0,
@@ -284,7 +289,7 @@ def _write(
 
     gaussians: Gaussians | None = None
     if given is None:
-        stages.run("scene", [], short_model)
+        stages.run("scene", [_SMALL, _ITERATIONS], short_model)
         gaussians = load_ply(ply)
         chosen = isolate.isolate(gaussians, posed.focus, posed.radius, plane)
         surface = gaussians.means.detach().double().numpy()[chosen]

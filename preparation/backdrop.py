@@ -125,6 +125,7 @@ def _labelled(image: Image, differs: NDArray[np.bool_], backdrop: Backdrop) -> N
     labels[backdrop.still] = cv2.GC_BGD
     if (labels == cv2.GC_PR_FGD).any() and not (labels == cv2.GC_PR_FGD).all():
         models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)  # its clusters are drawn at random
         cv2.grabCut(
             image, labels, (0, 0, 1, 1), *models, _GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK
         )  # fmt: skip

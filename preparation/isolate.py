@@ -123,6 +123,7 @@ def sharpened(
     labels[inner > 0], labels[outer == 0] = cv2.GC_FGD, cv2.GC_BGD
     found = hard
     if inner.any() and not outer.all():
+        cv2.setRNGSeed(0)  # its clusters are drawn at random
         cv2.grabCut(
             small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), _GRABCUT_ROUNDS,
             cv2.GC_INIT_WITH_MASK,

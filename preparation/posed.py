@@ -1,7 +1,7 @@
 """Photographs that have a place, undistorted, in a frame of 4 units about what they show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ from .photographs import Photograph
 from .sfm import SparseModel
 from .undistort import Pinhole, pinhole_of
 
+_ROUNDS, _SPREADS = 10, 3.0  # of leaving out cameras that look elsewhere, times the median
+_FARTHEST = 5.0  # times the usual distance from the object, or a fifth: placed wrongly
+_WIDEST_MISS = 0.8  # radians from a camera's axis to the object: placed wrongly
 _DISTANCE = 4.0  # units from the cameras to what they look at
 _PLANE_TOLERANCE = 0.01  # of the sphere's radius
 _PLANE_RADIUS = 1.6  # times the sphere's radius, within which points of the ground are looked for
@@ -40,6 +43,55 @@ class Posed:
         return np.stack([camera.centre.numpy() for camera in self.cameras])
 
 
+def focus_of(cameras: Sequence[Camera]) -> Array:
+    """The point [3] that most of the cameras look at.
+
+    The one nearest to all optical axes, again without those that pass it at a distance.
+
+    Raises:
+        InputError: all look in one direction.
+    """
+    kept = list(cameras)
+    for _ in range(_ROUNDS):
+        point = common_point(kept)
+        if point is None:
+            raise InputError(
+                "All photographs look in one direction, so only one side of the object is seen: "
+                "walk all around it, in two or three rings, and take some from above."
+            )
+        misses = np.array([_miss(camera, point.numpy()) for camera in cameras])
+        limit = _SPREADS * max(float(np.median(misses)), 1e-9)
+        fitting = [camera for camera, miss in zip(cameras, misses, strict=True) if miss <= limit]
+        if len(fitting) == len(kept):
+            break
+        kept = fitting
+    return np.asarray(point.numpy(), np.float64)
+
+
+def without_misplaced(model: SparseModel) -> SparseModel:
+    """The model without photographs whose place makes no sense: far off, or looking elsewhere."""
+    lens = next(iter(model.lenses.values()))
+    plain = pinhole_of(lens)
+    cameras = {name: plain.camera(pose) for name, pose in model.poses.items()}
+    focus = focus_of(list(cameras.values()))
+    away = {n: float(np.linalg.norm(c.centre.numpy() - focus)) for n, c in cameras.items()}
+    usual = float(np.median(list(away.values())))
+    poses = {
+        name: pose
+        for name, pose in model.poses.items()
+        if usual / _FARTHEST < away[name] < usual * _FARTHEST
+        and _miss(cameras[name], focus) < _WIDEST_MISS
+    }
+    return replace(model, poses=poses)
+
+
+def _miss(camera: Camera, point: Array) -> float:
+    """Angle between a camera's axis and the way to a point, radians."""
+    way = point - camera.centre.numpy()
+    cosine = float(camera.world_to_camera[2, :3].numpy() @ way) / max(np.linalg.norm(way), 1e-12)
+    return float(np.arccos(np.clip(cosine, -1, 1)))
+
+
 def place(photographs: Sequence[Photograph], model: SparseModel, folder: Path) -> Posed:
     """The photographs of a sparse model; `folder` is where the undistorted ones lie.
 
@@ -51,13 +103,7 @@ def place(photographs: Sequence[Photograph], model: SparseModel, folder: Path) -
     paths = tuple(folder / f"{one.name}.png" for one in placed)
     each = tuple(pinholes[one.camera] for one in placed)
     cameras = [p.camera(model.poses[one.name]) for p, one in zip(each, placed, strict=True)]
-    point = common_point(cameras)
-    if point is None:
-        raise InputError(
-            "All photographs look in one direction, so only one side of the object is seen: walk "
-            "all around it, in two or three rings, and take some from above."
-        )
-    focus = point.numpy()
+    focus = focus_of(cameras)
     distance = float(np.median([np.linalg.norm(c.centre.numpy() - focus) for c in cameras]))
     scale = _DISTANCE / distance
     frame = Similarity(scale, np.eye(3), -scale * focus)

@@ -2,8 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +22,8 @@ _EXHAUSTIVE = 200  # images up to which all pairs are matched
 _NEIGHBOURS = 15  # that each is matched with where there are more
 _PAIRS_AT_ONCE = 300  # between two updates of the progress bar
 _FEATURES = 4096  # of a photograph: matching takes time in their square
-_MANY = 60  # images from which a lens is given more than one coefficient of distortion
-_FOUND = 0.97  # share of the photographs that needs no second try
+_FOUND = 0.95  # share of the photographs that needs no second try
+_SEEN_POINTS = 20  # of the model, by which a photograph must be placed: fewer may be by chance
 _SEED = 1
 
 
@@ -98,15 +99,27 @@ def reconstruct(
     Raises:
         InputError: no two photographs can be joined.
     """
+    colmap = require_pycolmap()
+    colmap.logging.minloglevel = 2
+    colmap.set_random_seed(_SEED)
     best: SparseModel | None = None
     for settings in LADDER:
-        found = _attempt(photographs, folder, work, masks, threads, settings)
-        if found is not None and (best is None or len(found.poses) > len(best.poses)):
-            best = found
-        count = len(best.poses) if best else 0
-        print(f"{settings.title}: {count} of {len(photographs)} photographs placed")
-        if count >= _FOUND * len(photographs):
-            break
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        _extract(colmap, photographs, folder, work / "database.db", masks, threads, settings)
+        _match(colmap, photographs, work, threads, settings)
+        for title, mapper in _MAPPERS.items():
+            found = mapper(colmap, work, folder, len(photographs), threads, masks is None)
+            model = _largest(found, f"{settings.title}, {title}")
+            if model is not None and (best is None or len(model.poses) > len(best.poses)):
+                best = model
+            count = len(model.poses) if model is not None else 0
+            print(f"{settings.title}, {title}: {count} of {len(photographs)} photographs placed")
+            if best is not None and len(best.poses) >= _FOUND * len(photographs):
+                break
+        else:
+            continue
+        break
     shutil.rmtree(work, ignore_errors=True)
     if best is None:
         raise InputError(
@@ -117,36 +130,54 @@ def reconstruct(
     return best
 
 
-def _attempt(
-    photographs: Sequence[Photograph],
-    folder: Path,
-    work: Path,
-    masks: Path | None,
-    threads: int,
-    settings: Settings,
-) -> SparseModel | None:
-    colmap = require_pycolmap()
-    colmap.logging.minloglevel = 2
-    colmap.set_random_seed(_SEED)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    database = work / "database.db"
-    _extract(colmap, photographs, folder, database, masks, threads, settings)
-    _match(colmap, photographs, work, threads, settings)
+def _incremental(
+    colmap: Any, work: Path, folder: Path, count: int, threads: int, bends: bool,
+    strict: bool = True,
+) -> dict[int, Any]:  # fmt: skip
+    """Models that grow photograph by photograph; `bends`: the lens's distortion is refined.
+
+    Not strict, a photograph is placed by half as many points.
+    """
     options = colmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = threads, _SEED
     options.min_model_size = 3
-    bar = tqdm(total=len(photographs), desc="poses", unit="image", file=sys.stderr)
+    options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = bends
+    if not strict:
+        options.min_num_matches = 10
+        options.mapper.abs_pose_min_num_inliers = 15
+        options.mapper.abs_pose_min_inlier_ratio = 0.1
+    bar = tqdm(total=count, desc="poses", unit="image", file=sys.stderr)
     with bar:
         models = colmap.incremental_mapping(
-            database, folder, work / "models", options,
+            work / "database.db", folder, work / "models", options,
             next_image_callback=lambda: bar.update(bar.n < bar.total),
         )  # fmt: skip
+    return dict(models)
+
+
+def _global(
+    colmap: Any, work: Path, folder: Path, count: int, threads: int, bends: bool
+) -> dict[int, Any]:
+    """One model of all pairs at once (Pan et al., "Global structure-from-motion revisited")."""
+    options = colmap.GlobalPipelineOptions()
+    options.num_threads, options.random_seed = threads, _SEED
+    options.mapper.bundle_adjustment.refine_extra_params = bends
+    return dict(colmap.global_mapping(work / "database.db", folder, work / "models", options))
+
+
+_MAPPERS: dict[str, Callable[..., dict[int, Any]]] = {
+    "incremental": _incremental,
+    "incremental with fewer points": partial(_incremental, strict=False),
+    "global": _global,
+}
+
+
+def _largest(models: dict[int, Any], settings: str) -> SparseModel | None:
+    """The sub-model with most photographs."""
     if not models:
         return None
-    largest = max(models.values(), key=lambda model: model.num_reg_images())
     sizes = sorted((model.num_reg_images() for model in models.values()), reverse=True)
-    return _converted(largest, settings, sizes)
+    return _converted(max(models.values(), key=lambda m: m.num_reg_images()), settings, sizes)
 
 
 def _extract(
@@ -161,12 +192,10 @@ def _extract(
     for number, camera in enumerate(sorted({one.camera for one in photographs}), start=1):
         chosen = [one for one in photographs if one.camera == camera]
         reader = colmap.ImageReaderOptions()
-        model = "OPENCV" if len(chosen) >= _MANY else "SIMPLE_RADIAL"
-        reader.camera_model = model
+        reader.camera_model = "SIMPLE_RADIAL"
         if chosen[0].focal is not None:
             f, x, y = chosen[0].focal, chosen[0].width / 2, chosen[0].height / 2
-            values = (f, f, x, y, 0, 0, 0, 0) if model == "OPENCV" else (f, x, y, 0)
-            reader.camera_params = ",".join(map(str, values))
+            reader.camera_params = f"{f},{x},{y},0"
         if masks is not None:
             reader.mask_path = masks
         names = [one.file for one in chosen]
@@ -207,11 +236,11 @@ def _match(
             bar.update(len(chunk))
 
 
-def _converted(model: Any, settings: Settings, sizes: list[int]) -> SparseModel:
+def _converted(model: Any, settings: str, sizes: list[int]) -> SparseModel:
     """A reconstruction as arrays."""
     lenses, poses = {}, {}
     for image in model.images.values():
-        if not image.has_pose:
+        if not image.has_pose or image.num_points3D < _SEEN_POINTS:
             continue
         camera, file = image.name.split("/")
         pose = np.eye(4)
@@ -224,14 +253,10 @@ def _converted(model: Any, settings: Settings, sizes: list[int]) -> SparseModel:
         lenses, poses,
         np.array([point.xyz for point in points], np.float64).reshape(-1, 3),
         np.array([point.color for point in points], np.uint8).reshape(-1, 3),
-        float(np.median(errors)) if errors else 0.0, settings.title, sizes,
+        float(np.median(errors)) if errors else 0.0, settings, sizes,
     )  # fmt: skip
 
 
 def _lens(camera: Any) -> Lens:
-    values = list(camera.params)
-    if camera.model_name == "SIMPLE_RADIAL":
-        f, cx, cy, k1 = values
-        return Lens(camera.width, camera.height, f, f, cx, cy, (k1, 0.0, 0.0, 0.0))
-    fx, fy, cx, cy, k1, k2, p1, p2 = values
-    return Lens(camera.width, camera.height, fx, fy, cx, cy, (k1, k2, p1, p2))
+    f, cx, cy, k1 = camera.params
+    return Lens(camera.width, camera.height, f, f, cx, cy, (float(k1), 0.0, 0.0, 0.0))
