@@ -347,8 +347,9 @@ def _masks(
         lenses = [c.resized(*s.shape[::-1]) for c, s in zip(posed.cameras, small, strict=True)]
         allowed = isolate.consistent(small, lenses)
         for path, mask, where in zip(paths, found, allowed, strict=True):
-            limit = cv2.resize(where.astype(np.uint8) * 255, mask.shape[::-1])
-            save_png(path, np.minimum(mask, limit))
+            limit = np.asarray(cv2.resize(where.astype(np.uint8) * 255, mask.shape[::-1]))
+            kept = np.minimum(mask, limit).astype(np.uint8)
+            save_png(path, isolate.without_holes(kept, limit > 127))
         return {}
 
     stages.run("masks", [config.keep_box, config.cut, chosen.sum()], work)
@@ -408,6 +409,8 @@ def _check(config: PrepareConfig) -> None:
     """Raises InputError for the first value that makes no sense."""
     if config.source is None:
         raise InputError("Name a folder of photographs or a video, or --board FILE.pdf.")
+    if not config.source.expanduser().exists():
+        raise InputError(f"There is no folder or video {config.source}: check the path.")
     if config.scale is not None and not config.scale > 0:
         raise InputError(f"--scale must be above 0, not {config.scale}")
     if config.frames < 8:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from pipeline.command_line import run
 from preparation.geometry import similarity_between, triangulate
@@ -34,6 +35,7 @@ from .synthetic.objects import Blueprint
 from .synthetic.surroundings import MM_PER_UNIT
 
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL's camera axes to OpenCV's
+_FILM_DIAGONAL = 43.27  # mm, of 35 mm film
 _POINTS = 64  # in the object's ball, whose images are compared
 
 
@@ -66,7 +68,7 @@ def measure(config: PreparationConfig) -> list[dict[str, Any]]:
         truth = config.capture or _rendered(config, name)
         started = time.monotonic()
         out = config.out / f"{truth.name}_prepared"
-        prepare(PrepareConfig(truth / "train" / "good", out))
+        prepare(PrepareConfig(_photographs(truth, config.out / f"{truth.name}_photographs"), out))
         rows.append(compare(truth, out) | {"object": name, "seconds": time.monotonic() - started})
         print(rows[-1])
     write_json(config.out / "preparation.json", {"machine": machine(2), "rows": rows})
@@ -120,6 +122,19 @@ def _rendered(config: PreparationConfig, name: Blueprint) -> Path:
             board=not config.turntable, exposure_jitter=0.06, sensor_noise=0.008,
             workers=config.workers,
         ))  # fmt: skip
+    return folder
+
+
+def _photographs(truth: Path, folder: Path) -> Path:
+    """The train views as a camera writes them: JPEG, with the focal length to a millimetre."""
+    focal = read_json(truth / "transforms.json")["fl_x"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((truth / "train" / "good").glob("*.png")):
+        image = Image.open(path)
+        film = focal / float(np.hypot(*image.size)) * _FILM_DIAGONAL
+        exif = Image.Exif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = round(film)
+        image.save(folder / f"{path.stem}.jpg", quality=95, exif=exif)
     return folder
 
 

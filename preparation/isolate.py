@@ -148,6 +148,22 @@ def consistent(
     return [hull_silhouette(hull, camera) for camera in bar]
 
 
+def without_holes(
+    mask: NDArray[np.uint8],  # [H, W] of 0..255
+    allowed: NDArray[np.bool_],  # [H, W], what the hull shows
+) -> NDArray[np.uint8]:
+    """The mask with those enclosed holes filled that the hull does not have: a smooth patch."""
+    count, labels = cv2.connectedComponents((mask <= 127).astype(np.uint8), connectivity=4)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    seen_through = np.unique(np.concatenate([border, labels[~allowed]]))
+    is_hole = np.ones(count, bool)
+    is_hole[0] = False  # component 0 is the object itself
+    is_hole[seen_through] = False
+    filled = mask.copy()
+    filled[is_hole[labels]] = 255
+    return filled
+
+
 def hull_silhouette(hull: VisualHull, camera: Camera) -> NDArray[np.bool_]:
     """What a camera sees of a hull, a voxel wider than it is, [H, W]."""
     shown = np.zeros((camera.height, camera.width), np.uint8)

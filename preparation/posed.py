@@ -51,7 +51,7 @@ def focus_of(cameras: Sequence[Camera]) -> Array:
     Raises:
         InputError: all look in one direction.
     """
-    kept = list(cameras)
+    kept, focus = list(cameras), np.zeros(3)
     for _ in range(_ROUNDS):
         point = common_point(kept)
         if point is None:
@@ -59,13 +59,14 @@ def focus_of(cameras: Sequence[Camera]) -> Array:
                 "All photographs look in one direction, so only one side of the object is seen: "
                 "walk all around it, in two or three rings, and take some from above."
             )
-        misses = np.array([_miss(camera, point.numpy()) for camera in cameras])
+        focus = point.numpy()
+        misses = np.array([_miss(camera, focus) for camera in cameras])
         limit = _SPREADS * max(float(np.median(misses)), 1e-9)
         fitting = [camera for camera, miss in zip(cameras, misses, strict=True) if miss <= limit]
         if len(fitting) == len(kept):
             break
         kept = fitting
-    return np.asarray(point.numpy(), np.float64)
+    return focus
 
 
 def without_misplaced(model: SparseModel) -> SparseModel:
@@ -88,7 +89,9 @@ def without_misplaced(model: SparseModel) -> SparseModel:
 def _miss(camera: Camera, point: Array) -> float:
     """Angle between a camera's axis and the way to a point, radians."""
     way = point - camera.centre.numpy()
-    cosine = float(camera.world_to_camera[2, :3].numpy() @ way) / max(np.linalg.norm(way), 1e-12)
+    cosine = float(camera.world_to_camera[2, :3].numpy() @ way) / max(
+        float(np.linalg.norm(way)), 1e-12
+    )
     return float(np.arccos(np.clip(cosine, -1, 1)))
 
 

@@ -109,7 +109,7 @@ def reconstruct(
         _extract(colmap, photographs, folder, work / "database.db", masks, threads, settings)
         _match(colmap, photographs, work, threads, settings)
         for title, mapper in _MAPPERS.items():
-            found = mapper(colmap, work, folder, len(photographs), threads, masks is None)
+            found = mapper(colmap, work, folder, len(photographs), threads)
             model = _largest(found, f"{settings.title}, {title}")
             if model is not None and (best is None or len(model.poses) > len(best.poses)):
                 best = model
@@ -121,7 +121,7 @@ def reconstruct(
             continue
         break
     shutil.rmtree(work, ignore_errors=True)
-    if best is None:
+    if best is None or not best.poses:
         raise InputError(
             f"None of the {len(photographs)} photographs overlap enough to be joined: let "
             "neighbours share 60 to 80 % of what they show, and put the object on textured ground "
@@ -131,17 +131,13 @@ def reconstruct(
 
 
 def _incremental(
-    colmap: Any, work: Path, folder: Path, count: int, threads: int, bends: bool,
+    colmap: Any, work: Path, folder: Path, count: int, threads: int,
     strict: bool = True,
 ) -> dict[int, Any]:  # fmt: skip
-    """Models that grow photograph by photograph; `bends`: the lens's distortion is refined.
-
-    Not strict, a photograph is placed by half as many points.
-    """
+    """Models that grow photograph by photograph; not strict, with half as many points for each."""
     options = colmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = threads, _SEED
     options.min_model_size = 3
-    options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = bends
     if not strict:
         options.min_num_matches = 10
         options.mapper.abs_pose_min_num_inliers = 15
@@ -155,13 +151,10 @@ def _incremental(
     return dict(models)
 
 
-def _global(
-    colmap: Any, work: Path, folder: Path, count: int, threads: int, bends: bool
-) -> dict[int, Any]:
+def _global(colmap: Any, work: Path, folder: Path, count: int, threads: int) -> dict[int, Any]:
     """One model of all pairs at once (Pan et al., "Global structure-from-motion revisited")."""
     options = colmap.GlobalPipelineOptions()
     options.num_threads, options.random_seed = threads, _SEED
-    options.mapper.bundle_adjustment.refine_extra_params = bends
     return dict(colmap.global_mapping(work / "database.db", folder, work / "models", options))
 
 

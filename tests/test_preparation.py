@@ -15,7 +15,7 @@ from preparation.backdrop import foreground_masks, still_background
 from preparation.board import PAGE, corner_positions, draw_page, find_board, write_board
 from preparation.coverage import coverage
 from preparation.geometry import Similarity, ground_plane, similarity_between, triangulate, upright
-from preparation.isolate import consistent, isolate, sharpened, within_boxes
+from preparation.isolate import consistent, isolate, sharpened, within_boxes, without_holes
 from preparation.photographs import BLURRED, import_photographs, sharpness
 from preparation.sfm import Lens
 from preparation.stages import Stages
@@ -235,6 +235,18 @@ def test_what_other_views_see_through_leaves_a_mask() -> None:
     assert not allowed[5][30:60, 30:60].any()
     disc = masks[0] > 0
     assert (allowed[5] & disc).sum() > 0.97 * disc.sum()
+
+
+def test_holes_are_filled_unless_the_hull_has_them() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[5:55, 5:55] = 255
+    allowed = mask > 0
+    mask[10:15, 10:15] = mask[30:40, 30:40] = 0
+    allowed[33:36, 33:36] = False
+    filled = without_holes(mask, allowed)
+    assert (filled[10:15, 10:15] == 255).all()
+    assert (filled[30:40, 30:40] == 0).all()
+    assert (filled[:5] == 0).all()
 
 
 def test_gaps_between_photographs_are_named() -> None:

@@ -40,8 +40,8 @@ def true_model(truth: Path, photographs: list[Photograph]) -> sfm.SparseModel:
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vehicle on a table in a room."""
     return make_capture(SyntheticConfig(
-        tmp_path_factory.mktemp("prepare") / "vehicle", seed=1, blueprint="vehicle", surroundings="room",
-        rig="upper", size=SIZE, views=VIEWS, queries=0, masks=True, workers=1,
+        tmp_path_factory.mktemp("prepare") / "vehicle", seed=1, blueprint="vehicle",
+        surroundings="room", rig="upper", size=SIZE, views=VIEWS, queries=0, masks=True, workers=1,
     ))  # fmt: skip
 
 
