@@ -44,7 +44,7 @@ from preparation.photographs import (
     import_photographs,
     read_rgb,
 )
-from preparation.posed import Posed, ground, place, without_misplaced
+from preparation.posed import Posed, ground, place, subset, without_misplaced
 from preparation.stages import Stages, load_sparse, save_sparse
 from scene import (
     Capture,
@@ -65,6 +65,7 @@ from train import optimise
 _SMALL = 240  # pixels of the longer side, of the images of the short model
 _ITERATIONS, _GAUSSIANS, _POINTS = 900, 25_000, 15_000  # of the short model
 _LOWEST_SHARE = 0.5  # of the photographs that must find a place
+_LOWEST_AGREEMENT = 0.5  # IoU of a mask and the visual hull: below, the photograph is left out
 _EMPTY_MASK = 0.002  # of a photograph
 
 
@@ -306,13 +307,19 @@ def _write(
         if not chosen.any():
             raise InputError("--keep-box and --cut leave nothing of the object: enlarge the box.")
     middle = frame.points(surface).mean(0)
+    doubtful: list[str] = []
+    if given is not None:
+        masks = given
+    else:
+        masks, doubtful = _masks(config, gaussians, chosen, posed, stages, threads)
+        posed = subset(posed, [name for name in posed.names if name not in doubtful])
+        model = replace(model, poses={name: model.poses[name] for name in posed.names})
     poses = [frame.pose(camera.world_to_camera.numpy()) for camera in posed.cameras]
     centres = frame.points(posed.centres)
     cover = coverage([_short(n) for n in posed.names], centres, middle)
-    masks = given or _masks(config, gaussians, chosen, posed, stages, threads)
     write_capture(config.folder, posed, poses, masks)
     _report(config, photographs, model, posed, stages, masks, cover, centres - middle, scale,
-            turning, given is not None)  # fmt: skip
+            turning, given is not None, doubtful)  # fmt: skip
 
 
 def _board(posed: Posed) -> dict[str, Any]:
@@ -323,8 +330,12 @@ def _board(posed: Posed) -> dict[str, Any]:
 def _masks(
     config: PrepareConfig, gaussians: Gaussians | None, chosen: NDArray[np.bool_], posed: Posed,
     stages: Stages, threads: int,
-) -> list[NDArray[np.uint8]]:  # fmt: skip
-    """Stage 6: the mask of each photograph, at the size of the undistorted one."""
+) -> tuple[list[NDArray[np.uint8]], list[str]]:  # fmt: skip
+    """Stage 6: the masks at the size of the undistorted photographs, and the photographs left out.
+
+    Left out is a photograph whose mask has little in common with what all others say: its place is
+    wrong. The masks are those of the rest.
+    """
     assert gaussians is not None
     paths = [stages.work / "masks" / f"{name}.png" for name in posed.names]
 
@@ -346,23 +357,32 @@ def _masks(
             small.append(np.asarray(cv2.resize(sharp, size, interpolation=cv2.INTER_AREA)))
         lenses = [c.resized(*s.shape[::-1]) for c, s in zip(posed.cameras, small, strict=True)]
         allowed = isolate.consistent(small, lenses)
+        agreement = [
+            float((where & (s > 127)).sum() / max(1, (where | (s > 127)).sum()))
+            for where, s in zip(allowed, small, strict=True)
+        ]
+        doubtful = [n for n, a in zip(posed.names, agreement, strict=True) if a < _LOWEST_AGREEMENT]
         for path, mask, where in zip(paths, found, allowed, strict=True):
             limit = np.asarray(cv2.resize(where.astype(np.uint8) * 255, mask.shape[::-1]))
             kept = np.minimum(mask, limit).astype(np.uint8)
             save_png(path, isolate.without_holes(kept, limit > 127))
-        return {}
+        return {"doubtful": doubtful}
 
-    stages.run("masks", [config.keep_box, config.cut, chosen.sum()], work)
-    return [read_mask(path) for path in paths]
+    stored = stages.run("masks", [config.keep_box, config.cut, chosen.sum()], work)
+    doubtful = stored["doubtful"]
+    kept = [p for n, p in zip(posed.names, paths, strict=True) if n not in doubtful]
+    return [read_mask(path) for path in kept], doubtful
 
 
 def _report(
     config: PrepareConfig, photographs: list[Photograph], model: sfm.SparseModel, posed: Posed,
     stages: Stages, masks: list[NDArray[np.uint8]], cover: Coverage, from_middle: Array,
-    scale: dict[str, Any], turning: bool, is_given: bool,
+    scale: dict[str, Any], turning: bool, is_given: bool, doubtful: list[str],
 ) -> None:  # fmt: skip
     """prepare.json and overview.jpg: what was done, with its figures."""
     missing = _missing(photographs, model)
+    wrong = "its place contradicts the other photographs"
+    missing |= {one.source: wrong for one in photographs if one.name in doubtful}
     shares = [float((mask > 127).mean()) for mask in masks]
     empty = [_short(n) for n, s in zip(posed.names, shares, strict=True) if s < _EMPTY_MASK]
     lines = [

@@ -43,6 +43,16 @@ class Posed:
         return np.stack([camera.centre.numpy() for camera in self.cameras])
 
 
+def subset(posed: Posed, names: Sequence[str]) -> Posed:
+    """The same with some of its photographs."""
+    chosen = [posed.names.index(name) for name in names]
+    return replace(
+        posed, names=tuple(names), cameras=tuple(posed.cameras[i] for i in chosen),
+        pinholes=tuple(posed.pinholes[i] for i in chosen),
+        paths=tuple(posed.paths[i] for i in chosen),
+    )  # fmt: skip
+
+
 def focus_of(cameras: Sequence[Camera]) -> Array:
     """The point [3] that most of the cameras look at.
 
