@@ -22,7 +22,7 @@ _EXHAUSTIVE = 200  # images up to which all pairs are matched
 _NEIGHBOURS = 15  # that each is matched with where there are more
 _PAIRS_AT_ONCE = 300  # between two updates of the progress bar
 _FEATURES = 4096  # of a photograph: matching takes time in their square
-_FOUND = 0.95  # share of the photographs that needs no second try
+_FOUND = 0.95  # share of the photographs with which no other mapper is tried
 _SEEN_POINTS = 20  # of the model, by which a photograph must be placed: fewer may be by chance
 _SEED = 1
 
@@ -35,12 +35,13 @@ class Settings:
     peak_threshold: float = 0.0066667
     ratio: float = 0.8
     affine: bool = False  # affine shape and domain-size pooling
+    below: float = 2.0  # tried where a smaller share of the photographs has found a place
 
 
 LADDER = (
     Settings("SIFT as COLMAP has it"),
-    Settings("peak threshold 0.0015, ratio 0.85", 0.0015, 0.85),
-    Settings("affine DSP-SIFT, peak threshold 0.0015, ratio 0.85", 0.0015, 0.85, True),
+    Settings("peak threshold 0.0015, ratio 0.85", 0.0015, 0.85, below=0.98),
+    Settings("affine DSP-SIFT, peak threshold 0.0015, ratio 0.85", 0.0015, 0.85, True, below=0.9),
 )
 
 
@@ -104,6 +105,8 @@ def reconstruct(
     colmap.set_random_seed(_SEED)
     best: SparseModel | None = None
     for settings in LADDER:
+        if best is not None and len(best.poses) >= settings.below * len(photographs):
+            break
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         _extract(colmap, photographs, folder, work / "database.db", masks, threads, settings)
@@ -111,15 +114,12 @@ def reconstruct(
         for title, mapper in _MAPPERS.items():
             found = mapper(colmap, work, folder, len(photographs), threads)
             model = _largest(found, f"{settings.title}, {title}")
-            if model is not None and (best is None or len(model.poses) > len(best.poses)):
-                best = model
             count = len(model.poses) if model is not None else 0
             print(f"{settings.title}, {title}: {count} of {len(photographs)} photographs placed")
-            if best is not None and len(best.poses) >= _FOUND * len(photographs):
+            if model is not None and (best is None or count > len(best.poses)):
+                best = model
+            if count >= _FOUND * len(photographs):
                 break
-        else:
-            continue
-        break
     shutil.rmtree(work, ignore_errors=True)
     if best is None or not best.poses:
         raise InputError(
