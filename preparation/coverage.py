@@ -11,7 +11,7 @@ from .geometry import Array
 
 _ONE_SIDE = 75.0  # degrees between the two photographs farthest apart: less shows one side only
 _GAP = 35.0  # degrees of azimuth without a photograph that are named
-_BELOW, _ABOVE = 15.0, 60.0  # degrees of elevation that a capture should reach
+_BELOW, _ABOVE = -60.0, 70.0  # degrees of elevation: what lies beyond is named if it is missing
 
 
 @dataclass(frozen=True)

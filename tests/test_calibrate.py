@@ -241,7 +241,7 @@ def test_too_few_held_out_views_are_said_to_give_no_threshold(
 def test_refined_poses_are_kept_and_stay_in_the_input_frame(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = small(capture, tmp_path / "model", iterations=40, refine_poses=True)
+    config = small(capture, tmp_path / "model", iterations=200, refine_poses=True)
     folder = ModelFolder(train(config))
     found = json.loads(folder.train_poses_path.read_text())
     given = {view.name: view.camera.world_to_camera for view in read_capture(capture).views}
@@ -253,13 +253,13 @@ def test_refined_poses_are_kept_and_stay_in_the_input_frame(
     assert camera_centres(poses).mean(0).allclose(camera_centres(true).mean(0), atol=1e-6)
     assert not torch.equal(poses, true)
     assert "train poses, round 1" in capsys.readouterr().out
-    before = point_cloud(folder.root, 40)
+    before = point_cloud(folder.root, 200)
     folder.config_path.unlink()  # as if killed at the very end
     train(config)
     assert "train poses, round 1" not in capsys.readouterr().out
-    assert point_cloud(folder.root, 40) == before
+    assert point_cloud(folder.root, 200) == before
     with pytest.raises(InputError, match="refine_poses: True, now False"):
-        train(small(capture, tmp_path / "model", iterations=40))
+        train(small(capture, tmp_path / "model", iterations=200))
 
 
 def test_queries_are_taken_through_the_lens_of_most_views(

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from captures import write_mad
 from PIL import Image
-from small_training import ITERATIONS, small
+from small_training import small
 
 from detect import DetectConfig, detect
 from pipeline.model_folder import ModelFolder
+from scene import InputError
 from train import train
 
 
@@ -26,12 +27,20 @@ def turntable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source
 
 
-def test_a_background_that_does_not_turn_gives_no_verdicts_and_the_reason(
-    turntable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_background_that_does_not_turn_is_refused_before_the_training(
+    turntable: Path, tmp_path: Path
 ) -> None:
-    folder = ModelFolder(train(small(turntable, tmp_path / "model")))
+    with pytest.raises(InputError, match="turned before a background that did not turn"):
+        train(small(turntable, tmp_path / "model"))
+
+
+def test_a_model_that_has_hardly_learnt_gives_no_verdicts_and_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_mad(tmp_path / "01Ball", views=24)
+    folder = ModelFolder(train(small(source, tmp_path / "model", iterations=2)))
     assert "the model does not show its own held-out views" in capsys.readouterr().out
-    calibration = folder.load_calibration(ITERATIONS)
+    calibration = folder.load_calibration(2)
     assert calibration.scores == {}
     assert calibration.pose_check is None
     detect(DetectConfig(folder.root, threads=1))
