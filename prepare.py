@@ -129,7 +129,10 @@ def prepare(config: PrepareConfig) -> Path:
         posed = _undistorted(photographs, model, stages)
         masks = given_masks(config.masks, work / "alpha", photographs, posed)
         _write(config, photographs, model, posed, stages, masks, turning, threads)
-    print(f"capture: {out}  (look at {out / 'overview.jpg'}; then python train.py -s {out})")
+    refine = " --refine-poses" * turning  # poses of a turntable are off by pixels
+    print(
+        f"capture: {out}  (look at {out / 'overview.jpg'}; then python train.py -s {out}{refine})"
+    )
     return out
 
 

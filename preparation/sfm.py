@@ -103,6 +103,8 @@ def reconstruct(
     colmap = require_pycolmap()
     colmap.logging.minloglevel = 2
     colmap.set_random_seed(_SEED)
+    # An object that turns in the middle says little of the lens: it is believed where it is known.
+    free = masks is None or any(one.focal is None for one in photographs)
     best: SparseModel | None = None
     for settings in LADDER:
         if best is not None and len(best.poses) >= settings.below * len(photographs):
@@ -112,7 +114,7 @@ def reconstruct(
         _extract(colmap, photographs, folder, work / "database.db", masks, threads, settings)
         _match(colmap, photographs, work, threads, settings)
         for title, mapper in _MAPPERS.items():
-            found = mapper(colmap, work, folder, len(photographs), threads)
+            found = mapper(colmap, work, folder, len(photographs), threads, free)
             model = _largest(found, f"{settings.title}, {title}")
             count = len(model.poses) if model is not None else 0
             print(f"{settings.title}, {title}: {count} of {len(photographs)} photographs placed")
@@ -131,13 +133,19 @@ def reconstruct(
 
 
 def _incremental(
-    colmap: Any, work: Path, folder: Path, count: int, threads: int,
+    colmap: Any, work: Path, folder: Path, count: int, threads: int, free: bool,
     strict: bool = True,
 ) -> dict[int, Any]:  # fmt: skip
-    """Models that grow photograph by photograph; not strict, with half as many points for each."""
+    """Models that grow photograph by photograph; not strict, with half as many points for each.
+
+    `free`: the lens is refined.
+    """
     options = colmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed = threads, _SEED
     options.min_model_size = 3
+    options.ba_refine_focal_length = options.ba_refine_extra_params = free
+    options.mapper.abs_pose_refine_focal_length = free
+    options.mapper.abs_pose_refine_extra_params = free
     if not strict:
         options.min_num_matches = 10
         options.mapper.abs_pose_min_num_inliers = 15
@@ -151,10 +159,14 @@ def _incremental(
     return dict(models)
 
 
-def _global(colmap: Any, work: Path, folder: Path, count: int, threads: int) -> dict[int, Any]:
+def _global(
+    colmap: Any, work: Path, folder: Path, count: int, threads: int, free: bool
+) -> dict[int, Any]:
     """One model of all pairs at once (Pan et al., "Global structure-from-motion revisited")."""
     options = colmap.GlobalPipelineOptions()
     options.num_threads, options.random_seed = threads, _SEED
+    options.mapper.bundle_adjustment.refine_focal_length = free
+    options.mapper.bundle_adjustment.refine_extra_params = free
     return dict(colmap.global_mapping(work / "database.db", folder, work / "models", options))
 
 
