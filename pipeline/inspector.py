@@ -36,6 +36,7 @@ from scene.decode import Header, read_header
 
 _READERS = 4  # threads that decode files
 _VALUES_AT_ONCE = 2**22  # pixels, or Gaussians, of queries compared in one go: bounds the memory
+_NEAR, _BEHIND = 8 / 255, 0.4  # colours so near, of so much of the border: the plain background
 _SMALLEST_REGION = 9  # pixels; smaller specks are not listed
 
 
@@ -65,6 +66,7 @@ class Inspection:
     regions: list[dict[str, Any]] = field(default_factory=list)  # flagged, highest peak first
     seconds: dict[str, float] = field(default_factory=dict)  # coarse, refine, score, total
     other_poses: tuple[OtherPose, ...] = ()
+    note: str = ""  # what to know of the image, one sentence
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Inspector:
     scores: ScoreDistribution | None = None  # of good images; None: no threshold can be given
     false_alarm_rate: float = 0.01
     notes: tuple[str, ...] = ()  # one line each: which parts run, and why
+    is_plain: bool = False  # one colour stands behind the object in the train views
     white: float | None = None  # `Capture.white` of the capture that was trained on
     lens: Distortion | None = None  # of the train views' camera, to be undone in queries
     turns: bool = True  # queries by their EXIF; not where that of the train views was ignored
@@ -267,7 +270,21 @@ class Inspector:
         return Inspection(
             path, None, image, rendering, anomaly_map, score, chance, flagged, pose,
             self.world.into_files(pose.world_to_camera), regions, seconds,
+            note=self._surroundings(image),
         )  # fmt: skip
+
+    def _surroundings(self, image: Tensor) -> str:
+        """What to say of an image [3, H, W] whose surroundings are not those of the train views."""
+        if not self.is_plain:
+            return ""
+        border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
+        behind = self.model.background.cpu()[:, None]
+        if float(((border - behind).abs() <= _NEAR).all(dim=0).float().mean()) >= _BEHIND:
+            return ""
+        return (
+            "what stands behind the object is not the plain background of the train images, and "
+            "counts as a difference: cut the object out (a transparent image)"
+        )
 
     def _regions(
         self, anomaly_map: Tensor, depth: Tensor, pose: PoseEstimate, limit: float

@@ -74,6 +74,7 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
         scores=scores,
         false_alarm_rate=settings.false_alarm_rate,
         notes=tuple(note for note in notes if note),
+        is_plain=config["background"] is not None,
         white=config.get("white"),
         lens=Distortion.from_json(config.get("lens")),
         turns=not config.get("exif_ignored", False),

@@ -133,7 +133,7 @@ class Results:
             with atomic_write(self.root / entry["map"]) as file:
                 Image.fromarray(values).save(file, format="TIFF")
             doubt = "" if mask is None else mask_doubt(mask, query.is_anomalous)
-            entry["note"] = "; ".join(filter(None, (_ambiguity(found), doubt))) or None
+            entry["note"] = "; ".join(filter(None, (found.note, _ambiguity(found), doubt))) or None
         self._keep(query, entry)
         if self.journal is not None:
             self.journal.add(query, entry)

@@ -283,3 +283,19 @@ def test_paper_preset_names_the_missing_weights(model: Path, tmp_path: Path) -> 
     words = str(caught.value)
     assert str(weights) in words
     assert "http" in words  # where to get them
+
+
+def test_surroundings_that_the_model_does_not_know_are_named(
+    capture: Path, model: Path, tmp_path: Path
+) -> None:
+    shots = sorted((capture / "test/good").glob("*.png"))
+    image = np.asarray(Image.open(shots[0]).convert("RGB"))
+    texture = np.random.default_rng(3).integers(0, 256, image.shape, dtype=np.uint8)
+    (tmp_path / "shots").mkdir()
+    empty = (image > 250).all(axis=2, keepdims=True)
+    Image.fromarray(np.where(empty, texture, image)).save(tmp_path / "shots/room.png")
+    shutil.copy(shots[0], tmp_path / "shots/plain.png")
+    done = detect(DetectConfig(model, images=tmp_path / "shots", output=tmp_path / "found"))
+    notes = {entry["name"]: entry["note"] for entry in done.results["images"]}
+    assert "cut the object out" not in (notes["plain"] or "")
+    assert "cut the object out" in notes["room"]
