@@ -120,6 +120,19 @@ class PlaceTail:
         return torch.where(values.isnan(), torch.nan, found)
 
 
+def flash_limit(count: int, rate: float) -> float:
+    """-log p that a place reaches by one image alone in at most this share of good objects.
+
+    An image that `rate` / `count` of good ones reach says at most so much (`PlaceTail.surprise`).
+    """
+    return -math.log(_FLASH * rate / count)
+
+
+def flash_probability(count: int, score: float) -> float:
+    """The `rate` whose `flash_limit` is this score, at most 1."""
+    return min(1.0, count * math.exp(-score) / _FLASH)
+
+
 def repeats(
     rotations: Tensor,  # [k, 3, 3] world to camera
 ) -> Tensor:

@@ -144,7 +144,7 @@ def measure(path: Path, config: GroupsConfig) -> list[dict[str, Any]]:
         "highest score": lambda evidence, _: float(_maxima(evidence).max()),
         "mean log score": lambda evidence, _: float(np.exp(np.log(_maxima(evidence)).mean())),
     }
-    rows = []
+    rows, rate = [], config.false_alarm_rate
     for count in config.images:
         groups, truth = draw(queries, count, config)
         if count == 1:
@@ -156,7 +156,9 @@ def measure(path: Path, config: GroupsConfig) -> list[dict[str, Any]]:
             if good is None or len(set(truth)) < 2:
                 print(f"{path}: too few views for groups of {count}: left out")
                 break
-            limit = good.threshold(config.false_alarm_rate).value
+            limit = (
+                calibration.threshold(good, count, rate) if name == OURS else good.threshold(rate)
+            ).value
             found = [way(queries.evidence[group], queries.rotations[group]) for group in groups]
             rows.append({"images": count, "score": name} | row(found, truth, limit))
     return rows

@@ -133,7 +133,7 @@ class ObjectInspector:
             "score": score,
             "threshold": threshold.value,
             "threshold_message": threshold.message,
-            "tail_probability": float(scores.tail_probability(score)),
+            "tail_probability": self.calibration.tail_probability(scores, count, score),
             "is_anomalous": score > threshold.value,
             "regions": self._regions(used, evidence, places, threshold.value),
         }

@@ -1,7 +1,7 @@
 """What good objects score in several images together: groups of held-out views."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -18,6 +18,8 @@ from anomaly import (
     Threshold,
     agreement,
     fit_score_distribution,
+    flash_limit,
+    flash_probability,
     project,
     repeats,
     surface_areas,
@@ -34,6 +36,7 @@ from .model_folder import ModelFolder
 Score = Callable[[Tensor, Tensor], float]  # evidence [k, N] and rotations [k, 3, 3] of a group
 
 _DRAWN = 200  # groups of held-out views that set a threshold, where there are more
+_SMALLEST = 1e-6  # highest map value of a view that can be raised
 _AREA_VIEWS = 64  # train views that say how large the area of each Gaussian is
 
 
@@ -74,14 +77,24 @@ class ObjectCalibration:
         return fit_score_distribution(np.quantile(found, levels).tolist())
 
     def threshold(self, scores: ScoreDistribution, count: int, rate: float) -> Threshold:
-        """That of `scores`, with what it can promise."""
-        views = len(self.held_out)
+        """That of `scores`, with what it can promise; never one that a flash passes more often.
+
+        Few views in many groups are much the same groups: their scores end too early.
+        """
+        views, counted = len(self.held_out), scores.threshold(rate).value
         message = (
             f"Objects in {count} images: an estimate from groups of {count} "
             f"of {views} good views. No more than {views // count} of these groups share no view, "
             "so no rate is promised."
         )
-        return Threshold(scores.threshold(rate).value, rate, False, message)
+        least = flash_limit(count, rate)
+        if least > counted:
+            message += " Raised to where a flash in one good image passes it no more often."
+        return Threshold(max(least, counted), rate, False, message)
+
+    def tail_probability(self, scores: ScoreDistribution, count: int, score: float) -> float:
+        """How likely a good object in `count` images scores at least so high; an upper bound."""
+        return max(float(scores.tail_probability(score)), flash_probability(count, score))
 
 
 def calibrate_objects(inspector: Inspector, folder: ModelFolder) -> ObjectCalibration:
@@ -109,6 +122,7 @@ def calibrate_objects(inspector: Inspector, folder: ModelFolder) -> ObjectCalibr
         found = held_out_map(inspector.scorer, image, camera, number < known)
         evidence.append(project(model, camera, found, areas))
     rotations = torch.stack([camera.world_to_camera[:3, :3] for camera in views.cameras])
+    evidence = level(evidence, inspector.scores)
     tail = PlaceTail.fit(evidence, inspector.scores)
     return ObjectCalibration(areas.cpu(), torch.stack(evidence), rotations, tail)
 
@@ -122,6 +136,25 @@ def held_out_map(scorer: Scorer, image: Tensor, camera: Camera, remembered: bool
     own = int(view_angles(scorer.known.memory.rotations, rotation).argmin())
     shown = predict(scorer.model, camera, scorer.known, exclude=own)
     return scorer.map_of(image, shown)[1]
+
+
+def level(
+    evidence: Sequence[Tensor],  # [N] each, of held-out views
+    images: ScoreDistribution,  # of the same views, none with a say in its own score
+) -> list[Tensor]:
+    """The views raised to the scores of the same rank, [N] float16 each; none is lowered.
+
+    The normal model that is kept was fitted to these very views, so their maps by it stay too low:
+    on a matte object by up to a third, where queries of it scored as the calibration says.
+    """
+    highest = np.array([float(each.nan_to_num(nan=0.0).max()) for each in evidence])
+    ranks = highest.argsort().argsort() / max(1, len(highest) - 1)
+    ratios = np.quantile(images.scores, ranks) / np.maximum(highest, _SMALLEST)
+    most = torch.finfo(torch.float16).max
+    return [
+        (each.float() * max(1.0, ratio)).clamp(max=most).half()
+        for each, ratio in zip(evidence, ratios.tolist(), strict=True)
+    ]
 
 
 def _groups(views: int, count: int) -> list[list[int]]:

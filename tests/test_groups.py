@@ -11,11 +11,18 @@ import torch
 from captures import frame, look_at, orbit, painted_ball, save_image, write_transforms
 from small_training import small
 
-from anomaly import agreement, coverage, merge_places, repeats
+from anomaly import (
+    PlaceTail,
+    agreement,
+    coverage,
+    fit_score_distribution,
+    merge_places,
+    repeats,
+)
 from detect import DetectConfig, Detections, detect
 from pipeline.groups import ObjectInspector, group_names, object_summary
 from pipeline.model_folder import ModelFolder
-from pipeline.object_calibration import calibrate_objects
+from pipeline.object_calibration import ObjectCalibration, calibrate_objects, level
 from pipeline.open_inspector import InspectionSettings, open_inspector
 from pipeline.presets import DETECTION
 from scene import InputError, Query
@@ -25,7 +32,7 @@ SIZE = 64
 FRONT = (1.0, 0.0, 0.0)
 CORNERS = ((0.4, 0.4), (-0.4, 0.4), (0.4, -0.4), (-0.4, -0.4))  # places of the camera around FRONT
 FLASHES = ((0.8, 0.6, 0.0), (0.8, -0.6, 0.0), (0.8, 0.0, 0.6), (0.8, 0.0, -0.6))
-DARKNESS = 0.04  # of the defect and of each flash: what some good view also differs by
+DARKNESS = 0.05  # of the defect and of each flash: what some good view also differs by
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +154,38 @@ def test_more_images_than_half_of_the_held_out_views_give_no_verdict(
     calibration = calibrate_objects(open_inspector(folder, settings), folder)
     assert calibration.scores(7) is not None
     assert calibration.scores(8) is None
+
+
+def test_held_out_views_are_raised_to_what_they_score_without_their_own_say() -> None:
+    images = fit_score_distribution([2.0, 3.0, 4.0, 5.0, 8.0])
+    views = [torch.tensor([peak, 1.0, math.nan]) for peak in (4.0, 1.0, 2.0, 6.0, 3.0)]
+    raised = torch.stack(level(views, images))
+    assert raised[:, 0].tolist() == [5.0, 2.0, 3.0, 8.0, 4.0]  # the same rank
+    assert raised[:, 1].tolist() == pytest.approx([5 / 4, 2.0, 3 / 2, 8 / 6, 4 / 3], rel=1e-3)
+    assert raised[:, 2].isnan().all()
+    higher = [2.0 * view for view in views]  # than calibrated, as 4 of 5 are then: none is lowered
+    assert torch.stack(level(higher, images))[:, 0].tolist() == [8.0, 2.0, 4.0, 12.0, 6.0]
+
+
+def test_one_good_image_alone_passes_a_threshold_no_more_often_than_asked() -> None:
+    images = fit_score_distribution([1.0 + 0.1 * number for number in range(20)])
+    views = torch.stack([torch.linspace(0.1, peak, 50) for peak in images.scores]).half()
+    tail = PlaceTail.fit(list(views), images)
+    rotations = torch.stack([pose[:3, :3] for pose in orbit(20)])
+    calibration = ObjectCalibration(torch.ones(50), views, rotations, tail)
+    alike = fit_score_distribution([1.0] * 20)  # groups that know no flash
+    for count, rate in ((3, 0.01), (9, 0.01), (5, 0.05)):
+        threshold = calibration.threshold(alike, count, rate)
+        flash = torch.linspace(1.0, 9.0, 2_000)
+        usual = images.tail_probability(flash.numpy()) >= rate / count
+        assert (tail.surprise(flash).numpy()[usual] <= threshold.value).all()
+        assert usual.any()
+        assert not usual.all()
+        assert "Raised" in threshold.message
+        assert calibration.tail_probability(alike, count, threshold.value) == pytest.approx(rate)
+        high = fit_score_distribution([40.0] * 20)
+        assert calibration.threshold(high, count, rate).value == high.threshold(rate).value
+        assert "Raised" not in calibration.threshold(high, count, rate).message
 
 
 def queries_called(*names: str) -> list[Query]:
