@@ -155,10 +155,14 @@ def detect(config: DetectConfig) -> Detections:
             document = write(complete=True)
         except BaseException as stop:  # also of a bug: hours of work may have been done
             notes.append(f"interrupted after {len(results.entries)} of {len(queries)} images")
+            later = "objects are not scored yet: they are when the same command has gone on"
+            notes += [later] * (names is not None)
             with suppress(InputError, OSError):  # of a full disk; the journal holds everything
                 _say(write(complete=False)["summary"], root)
             same = "the same command" + f" with --resume {root}" * (config.output is None)
             stop.add_note(f"'{root}' holds what was inspected until then; {same} goes on")
+            if names is not None:
+                stop.add_note(f"--group-by: {later}")
             raise
         journal.close()
     if "objects" in document:

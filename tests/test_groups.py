@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from anomaly import (
 )
 from detect import DetectConfig, Detections, detect
 from pipeline.groups import ObjectInspector, group_names, object_summary
+from pipeline.inspector import Inspection, Inspector
 from pipeline.model_folder import ModelFolder
 from pipeline.object_calibration import ObjectCalibration, calibrate_objects, level
 from pipeline.open_inspector import InspectionSettings, open_inspector
@@ -154,6 +156,24 @@ def test_more_images_than_half_of_the_held_out_views_give_no_verdict(
     calibration = calibrate_objects(open_inspector(folder, settings), folder)
     assert calibration.scores(7) is not None
     assert calibration.scores(8) is None
+
+
+def test_an_interrupted_run_says_that_objects_are_scored_later(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    def inspect(self: Inspector, paths: Sequence[Path]) -> list[Inspection]:
+        raise KeyboardInterrupt
+
+    config = DetectConfig(model, images=images, output=tmp_path, group_by="folder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Inspector, "inspect", inspect)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            detect(config)
+    assert "objects are not scored yet" in caught.value.__notes__[-1]
+    partial = json.loads((tmp_path / "results_until_interrupted.json").read_text())
+    assert "objects are not scored yet" in partial["settings"]["notes"][-1]
+    assert "objects" not in partial
+    assert not (tmp_path / "objects.csv").exists()
 
 
 def test_held_out_views_are_raised_to_what_they_score_without_their_own_say() -> None:
