@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from scene import InputError
 
 _SPREADS = 4.0  # robust standard deviations (of the logarithm) that a good pose may lie off
 _LEAST_SPREAD = 0.15  # of the logarithm: a handful of views cannot prove less
+_SLACK = 2.0  # least spreads by which a right pose may exceed all held-out views, at least
 _FAR = 1.5  # times the limit at low resolution; queries of the object stay below it by far
 _TINY = 1e-4  # keeps logarithms finite
 
@@ -22,10 +23,17 @@ class PoseCheck:
     limits: dict[str, float]
     n_good: int  # poses known to be right, and wrong, that the limits come from
     n_bad: int
+    # where wrong poses begin, nowhere above the limits; empty: not known
+    wrong_from: dict[str, float] = field(default_factory=dict)
 
     def accepts(self, statistics: Mapping[str, float]) -> bool:
-        """True when at most one figure is beyond its limit: a large defect can move one."""
-        return sum(not statistics[name] <= limit for name, limit in self.limits.items()) <= 1
+        """True when at most one figure is beyond its limit, and not all are like a wrong pose's.
+
+        A large defect can move one far, but leaves another as it is.
+        """
+        over = sum(not statistics[name] <= limit for name, limit in self.limits.items())
+        usual = any(statistics[name] <= self.wrong_from.get(name, math.inf) for name in self.limits)
+        return over <= 1 and usual
 
     def fits_in_colour(self, statistics: Mapping[str, float]) -> bool:
         """True when neither figure of the colours is beyond its limit.
@@ -53,9 +61,12 @@ class PoseCheck:
         """The opposite of `as_json`. Raises InputError when entries are missing or not numbers."""
         try:
             limits = {name: float(values["limits"][name]) for name in DOUBTFUL.limits}
-            if not all(0 <= limit < float("inf") for limit in limits.values()):
+            # absent from calibrations by older code, where the limits alone count
+            stored = values.get("wrong_from", {})
+            wrong_from = {name: float(stored[name]) for name in DOUBTFUL.limits if stored}
+            if not all(0 <= v < math.inf for v in (*limits.values(), *wrong_from.values())):
                 raise ValueError("a limit is negative or not finite")
-            return PoseCheck(limits, int(values["n_good"]), int(values["n_bad"]))
+            return PoseCheck(limits, int(values["n_good"]), int(values["n_bad"]), wrong_from)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 "the calibration of the pose check is damaged: run calibrate.py"
@@ -74,18 +85,23 @@ def fit_pose_check(
 
     A limit leaves room for what good views show: their largest figure and four robust standard
     deviations of its logarithm. Where wrong poses begin only beyond that, it lies half-way (on the
-    logarithmic scale), which leaves room for defects too.
+    logarithmic scale), which leaves room for defects too. Where they begin before it, because good
+    views differ much or wrong poses fit well, `wrong_from` tells where.
     """
     if not good:
         return None
-    limits = {}
+    limits, wrong_from = {}, {}
     for name in good[0]:
         values = torch.tensor([math.log(figures[name] + _TINY) for figures in good])
         centre = values.median()
         spread = max(1.4826 * float((values - centre).abs().median()), _LEAST_SPREAD)
-        limit = max(float(values.max()), float(centre) + _SPREADS * spread)
+        largest = float(values.max())
+        limit = max(largest, float(centre) + _SPREADS * spread)
         if bad:
             wrong = torch.tensor([math.log(figures[name] + _TINY) for figures in bad])
-            limit = max(limit, 0.5 * (limit + float(torch.quantile(wrong, 0.05))))
+            begin = float(torch.quantile(wrong, 0.05))
+            limit = max(limit, 0.5 * (limit + begin))
+            begin = max(begin, largest + _SLACK * _LEAST_SPREAD)
+            wrong_from[name] = math.exp(min(limit, begin))
         limits[name] = math.exp(limit)
-    return PoseCheck(limits, len(good), len(bad))
+    return PoseCheck(limits, len(good), len(bad), wrong_from)

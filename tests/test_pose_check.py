@@ -62,6 +62,28 @@ def test_limits_lie_between_right_and_wrong_poses():
     assert without.limits["median"] < check.limits["median"]
 
 
+def test_a_pose_all_of_whose_figures_are_like_a_wrong_ones_is_refused_within_wide_limits():
+    good = [figures(0.012 * 1.1**i, 0.04 * 1.1**i, 0.02 * 1.2**i) for i in range(10)]
+    near = [figures(0.05, 0.13, 0.14)] * 10  # found from wrong starts, and fit nearly as well
+    check = fit_pose_check(good, near)
+    assert check is not None
+    within = {name: 0.99 * limit for name, limit in check.limits.items()}
+    assert not check.accepts(within)
+    for name in FIGURES:  # a defect moves two of them, the third is that of a right pose
+        assert check.accepts(within | {name: good[-1][name]})
+    assert all(check.accepts(pose) for pose in good)
+    apart = fit_pose_check(good, [figures(0.5, 0.6, 0.9)])
+    assert apart is not None
+    assert apart.accepts(within)
+
+
+def test_a_check_by_older_code_counts_the_limits_alone():
+    old = {"limits": figures(0.1, 0.1, 0.1), "n_good": 4, "n_bad": 5}
+    check = PoseCheck.from_json(old)
+    assert check.accepts(figures(0.09, 0.09, 0.9))
+    assert not check.accepts(figures(0.09, 0.11, 0.9))
+
+
 def test_one_figure_may_be_off_but_not_two():
     check = PoseCheck(figures(0.1, 0.1, 0.1), 1, 1)
     assert check.accepts(figures(0.05, 0.05, 0.9))
@@ -70,9 +92,10 @@ def test_one_figure_may_be_off_but_not_two():
 
 
 def test_a_check_survives_json():
-    check = PoseCheck(figures(0.1, 0.2, 0.3), 4, 5)
+    check = PoseCheck(figures(0.1, 0.2, 0.3), 4, 5, figures(0.1, 0.15, 0.2))
     assert PoseCheck.from_json(json.loads(json.dumps(check.as_json()))) == check
-    for damaged in ({}, {"limits": 3}, {"limits": {"a": "x"}, "n_good": 1, "n_bad": 1}):
+    halved = check.as_json() | {"wrong_from": {"median": 0.1}}
+    for damaged in ({}, {"limits": 3}, {"limits": {"a": "x"}, "n_good": 1, "n_bad": 1}, halved):
         with pytest.raises(InputError, match="damaged"):
             PoseCheck.from_json(damaged)
 
