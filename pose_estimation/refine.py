@@ -18,6 +18,7 @@ from .adam import refine_screw
 from .ambiguity import distinct, fits_as_well, rivals_of
 from .candidates import HALF, LOW, Candidates, Plan, Queries, starts_of
 from .fit_statistics import Fit
+from .half_turns import half_turned
 from .hypotheses import Hypothesis
 from .multiscale import ExpectedResidual
 from .pose_check import DOUBTFUL, PoseCheck
@@ -128,6 +129,9 @@ def _by_levels(
     limits, second_try = check or DOUBTFUL, queries.settings.method == "auto"
     rough = limits.at_low_resolution()
     settled = _search(queries, hypotheses)
+    best = settled.of_each_query(_least)
+    searched = torch.tensor([len(hypotheses[query]) > 1 for query in best.query.tolist()])
+    settled = settled.joined(half_turned(queries, best.at(searched)))
     best = settled.of_each_query(_least)
     fits = queries.fit(best, queries.low)
     doubtful = [q for q, fit in enumerate(fits) if not rough.accepts(fit.statistics)]
