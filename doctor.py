@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,9 @@ REQUIRED = {  # import name -> name of the package
     "jinja2": "jinja2",
     "filelock": "filelock",
 }
-OPTIONAL = {  # import name -> (name of the package, what needs it)
+OPTIONAL = {  # import name -> (package, with its versions where they matter; what needs it)
     "kornia": ("kornia", "the matchers xfeat and loftr"),
+    "pycolmap": ("pycolmap>=4.1.1,<5", "prepare.py"),
     "efficientnet_pytorch": ("efficientnet_pytorch", "--preset paper"),
     "sklearn": ("scikit-learn", "the tests"),
     "matplotlib": ("matplotlib", "the charts of the benchmarks"),
@@ -74,9 +76,11 @@ def check_packages() -> list[Finding]:
             version = importlib.import_module("cv2").__version__  # headless builds, conda
         remedy = "" if version else "pip install -r requirements.txt"
         findings.append(Finding(package, version or "missing", remedy, version is None))
-    for module, (package, use) in OPTIONAL.items():
+    for module, (requirement, use) in OPTIONAL.items():
+        package = requirement.partition(">")[0]
         version = installed(module, package)
-        remedy = "" if version else f"pip install {package} (only {use} need it)"
+        wanted = shlex.quote(requirement)
+        remedy = "" if version else f"pip install {wanted} (for {use} only)"
         findings.append(Finding(package, version or "missing", remedy))
     return findings
 

@@ -11,6 +11,7 @@ import torch
 
 import doctor
 from gaussian_renderer import backends
+from preparation.sfm import PIP
 from scene import InputError
 
 ROOT = Path(doctor.__file__).parent
@@ -38,6 +39,19 @@ def test_without_torch_it_still_speaks_and_fails(
     assert "FAIL torch" in out
     assert "pip install -r requirements.txt" in out
     assert out.endswith("detection cannot run: fix the lines marked FAIL\n")
+
+
+def test_without_pycolmap_it_names_the_command_that_prepare_py_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pycolmap" else find_spec(name)
+    )
+    finding = {finding.what: finding for finding in doctor.check_packages()}["pycolmap"]
+    assert finding.state == "missing"
+    assert finding.remedy == f"{PIP} (for prepare.py only)"
+    assert not finding.fatal
 
 
 def test_on_a_gpu_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
