@@ -41,6 +41,7 @@ from pipeline.training import (
     Training,
     held_out_quality,
     load_checkpoint,
+    on_random_background,
     psnr,
     save_checkpoint,
     split_training,
@@ -241,13 +242,16 @@ def optimise(
     preset, views, seed = training.preset, training.views, training.seed
     state, policy, extent = _start(training, folder)
     targets = [image.to(training.device) for image in training.images.colours]
-    background, total = training.background, preset.iterations
+    alphas, plain, total = training.alphas(), training.background, preset.iterations
     started = time.monotonic() - state.seconds
     bar = tqdm(total=total, initial=state.iteration, unit="it", file=sys.stderr, mininterval=0.5)
     with bar, folder.metrics(state.iteration) as log:
         for iteration in range(state.iteration + 1, total + 1):
             number = _view_at(iteration, len(views), seed)
-            target = targets[number].float().div_(255)
+            target, background, alpha = targets[number].float().div_(255), plain, alphas[number]
+            if alpha is not None:
+                draw = seed * 1_000_003 + iteration  # also of a resumed run
+                target, background = on_random_background(target, alpha, plain, draw)
             rates = _rates(preset, extent, iteration)
             image, loss = _step(training, state, views[number], target, background, rates)
             if iteration % _SHRINK_EVERY == 0:

@@ -36,6 +36,7 @@ class TrainingPreset:
     smallest_contribution: float = 0.0  # pixels; at the end, Gaussians that add less go
     random_points: int = 100_000
     ssim_weight: float = 0.2
+    random_background: bool = False  # another colour behind transparent images in each iteration
     views_for_colour: float = 0.0  # so many views determine colours of degree 3; 0: no shrinking
 
     def colour_decay(self, count: int) -> float:
@@ -86,6 +87,7 @@ TRAINING: dict[str, TrainingPreset] = {
         growth_span=(0.1, 0.6),
         dense_share=0.003,
         smallest_contribution=0.5,
+        random_background=True,
         views_for_colour=55.0,
     ),
 }

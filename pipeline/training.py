@@ -45,6 +45,12 @@ class Training:
         """[3]; black where the capture has no plain background, as in 3DGS."""
         return torch.tensor(self.capture.background or (0.0, 0.0, 0.0), device=self.device)
 
+    def alphas(self) -> list[Tensor | None]:
+        """[H, W] in 0..255 of each image that is to be put before random colours, else None."""
+        if not self.preset.random_background or self.images.alphas is None:
+            return [None] * len(self.views)
+        return [None if a is None else a.to(self.device) for a in self.images.alphas]
+
     def renderer(self, gaussians: Gaussians) -> ObjectRenderer:
         """A model of this training, to be rendered as it was trained."""
         return ObjectRenderer(gaussians, self.background, self.backend, self.threads)
@@ -75,12 +81,30 @@ def subset(training: Training, views: tuple[View, ...]) -> Training:
     """The same training on some of its views."""
     number = {view.name: i for i, view in enumerate(training.views)}
     chosen = [number[view.name] for view in views]
-    colours, silhouettes = training.images.colours, training.images.silhouettes
+    stored = training.images
     images = TrainImages(
-        [colours[i] for i in chosen],
-        None if silhouettes is None else [silhouettes[i] for i in chosen],
+        [stored.colours[i] for i in chosen],
+        None if stored.silhouettes is None else [stored.silhouettes[i] for i in chosen],
+        None if stored.alphas is None else [stored.alphas[i] for i in chosen],
     )
     return replace(training, views=views, images=images)
+
+
+def on_random_background(
+    target: Tensor,  # [3, H, W], composited on `background`
+    alpha: Tensor,  # [H, W], 0..255
+    background: Tensor,  # [3]
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """The image before another colour, uniform in the RGB cube, and that colour [3].
+
+    Before one colour alone, Gaussians of that colour around the object cost nothing: a halo grows,
+    and covers the rim in other views. No Gaussian looks like every colour.
+    """
+    colour = torch.rand(3, generator=torch.Generator().manual_seed(seed)).to(target.device)
+    clear = (1 - alpha.float() / 255)[None]  # [1, H, W]
+    without = target - clear * background[:, None, None]
+    return without + clear * colour[:, None, None], colour
 
 
 @torch.no_grad()

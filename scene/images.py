@@ -26,6 +26,7 @@ class TrainImages:
 
     colours: list[Tensor]  # uint8 [3, H, W] each
     silhouettes: list[Tensor] | None  # bool [H, W] each; None without a plain background
+    alphas: list[Tensor | None] | None = None  # uint8 [H, W]; None: opaque; None as a whole: all
 
     def floats(self, device: torch.device | str = "cpu") -> list[Tensor]:
         """The colours as the renderer compares them, float32 [3, H, W] in 0..1 each."""
@@ -44,6 +45,7 @@ def read_train_images(capture: Capture, views: Sequence[View]) -> TrainImages:
     """
     behind = capture.background or BLACK
     colours, silhouettes = [], []
+    alphas: list[Tensor | None] = []
     for view in views:
         size = (view.camera.width, view.camera.height)
         channels = _load(view.image_path, size, capture.white)
@@ -54,13 +56,18 @@ def read_train_images(capture: Capture, views: Sequence[View]) -> TrainImages:
         alpha = _resample(channels[3:], size)[0] if len(channels) == 4 else None
         image = torch.from_numpy(_resample(_composited(channels, behind), size))
         colours.append(image.mul_(255).round_().to(torch.uint8))
+        alphas.append(None if alpha is None else torch.from_numpy((alpha * 255).round()).byte())
         if capture.background is None:
             continue
         if alpha is None:
             silhouettes.append(silhouette(colours[-1].float().div_(255), capture.background))
         else:
             silhouettes.append(torch.from_numpy(alpha > 0.5))
-    return TrainImages(colours, None if capture.background is None else silhouettes)
+    return TrainImages(
+        colours,
+        None if capture.background is None else silhouettes,
+        alphas if any(alpha is not None for alpha in alphas) else None,
+    )
 
 
 def read_image(
