@@ -54,6 +54,7 @@ from scene import (
     View,
     folder_lock,
     load_ply,
+    read_json,
     refuse_inside,
     save_ply,
     visual_hull,
@@ -117,6 +118,7 @@ def prepare(config: PrepareConfig) -> Path:
     sfm.require_pycolmap()
     source, out = config.source.expanduser(), config.folder
     refuse_inside(out, source, "-o")
+    _check_out(source, out, config.overwrite)
     threads = settle_threads(config.threads)
     with folder_lock(out, "-o"):
         work = out / ".work"
@@ -434,14 +436,39 @@ def _check(config: PrepareConfig) -> None:
         raise InputError("Name a folder of photographs or a video, or --board FILE.pdf.")
     if not config.source.expanduser().exists():
         raise InputError(f"There is no folder or video {config.source}: check the path.")
-    if config.scale is not None and not config.scale > 0:
-        raise InputError(f"--scale must be above 0, not {config.scale}")
+    if config.scale is not None and not 1e-6 <= config.scale <= 1e9:
+        raise InputError(f"--scale must lie between 1e-6 and 1e9, not {config.scale}")
+    for name, box in (("--keep-box", config.keep_box), ("--cut", config.cut)):
+        if box and not (
+            np.isfinite(box).all() and all(a < b for a, b in zip(box[:3], box[3:], strict=True))
+        ):
+            raise InputError(f"{name} takes six finite numbers, lowest x, y, z and then highest")
     if config.frames < 8:
         raise InputError(f"--frames must be at least 8, not {config.frames}")
     if config.masks is not None and not config.masks.is_dir():
         raise InputError(f"There is no folder {config.masks}: check --masks.")
     if config.masks is not None and (config.keep_box or config.cut):
         raise InputError("With --masks there is nothing to cut: leave --keep-box and --cut out.")
+
+
+def _check_out(source: Path, out: Path, overwrite: bool) -> None:
+    """Raises InputError where writing to `out` would take something away."""
+    if source.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"-o {out} holds the photographs: choose another folder.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / ".work").is_dir():
+        raise InputError(
+            f"-o {out} holds something that prepare.py did not make: choose another folder."
+        )
+    report = out / "prepare.json"
+    if report.is_file() and not overwrite:
+        before = read_json(report, "add --overwrite to begin again").get("settings", {})
+        if Path(str(before.get("source", source))).resolve() != source.resolve():
+            raise InputError(
+                f"-o {out} holds the capture of {before['source']}: choose another folder, or add "
+                "--overwrite."
+            )
 
 
 def main() -> None:

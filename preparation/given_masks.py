@@ -37,8 +37,16 @@ def given_masks(
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise InputError(f"{path} cannot be read as a mask: save it as a grey PNG.")
+        height, width = mask.shape
+        if abs(width * one.height - height * one.width) > max(width, height):
+            raise InputError(
+                f"{path} is {width} x {height}, its photograph {one.width} x {one.height}: masks "
+                "need the shape of the upright photographs."
+            )
         resized = cv2.resize(mask, (one.width, one.height), interpolation=cv2.INTER_AREA)
         masks.append(pinhole.image(np.asarray(resized, np.uint8), is_mask=True))
+    if not any((mask > 127).any() for mask in masks):
+        raise InputError("The masks are empty: they must be white on the object.")
     return masks
 
 

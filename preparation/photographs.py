@@ -106,7 +106,8 @@ def sharpness(image: NDArray[np.uint8]) -> float:
     grey = image if image.ndim == 2 else cv2.cvtColor(image[..., :3], cv2.COLOR_RGB2GRAY)
     scale = _SHARPNESS_SIZE / max(grey.shape)
     if scale < 1:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+        grey = cv2.resize(grey, small, interpolation=cv2.INTER_AREA)
     values = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.5)  # noise is no detail
     kept = []
     for axis, kernel in ((1, (9, 1)), (0, (1, 9))):
@@ -177,6 +178,10 @@ def _open(path: Path, root: Path) -> _Opened:
             exif = image.getexif()
             details = exif.get_ifd(ExifTags.IFD.Exif)
             size = image.size
+            if image.mode.startswith(("F", "I")):
+                raise InputError(
+                    f"{path} has more than 8 bits a channel: export it as an 8-bit JPEG or PNG."
+                )
             if image.mode not in ("RGB", "RGBA"):
                 image.draft("RGB", size)
             upright = ImageOps.exif_transpose(image)
@@ -184,12 +189,17 @@ def _open(path: Path, root: Path) -> _Opened:
             upright = upright.convert("RGBA" if has_alpha else "RGB")
             upright.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
             pixels = np.asarray(upright)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (
+        OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError
+    ) as error:  # fmt: skip
         raise InputError(
             f"{path} cannot be read as a photograph ({error}): remove it or export it again."
         ) from error
     maker = " ".join(str(exif.get(tag, "")).strip("\0 ") for tag in (0x010F, 0x0110)).strip()
-    focal = _exif_focal(details, max(pixels.shape[:2]), min(pixels.shape[:2]), max(size))
+    try:
+        focal = _exif_focal(details, max(pixels.shape[:2]), min(pixels.shape[:2]), max(size))
+    except (TypeError, ValueError, ZeroDivisionError):  # EXIF of other types than it should have
+        focal = None
     folder = path.parent.relative_to(root).as_posix()
     return _Opened(path.relative_to(root).as_posix(), folder, pixels, focal, maker)
 

@@ -1,6 +1,8 @@
 """prepare.py from photographs to a capture, where structure from motion is given the true poses."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ import prepare as script
 from benchmarks.synthetic.capture import make_capture
 from benchmarks.synthetic.config import SyntheticConfig
 from preparation import sfm
+from preparation.given_masks import given_masks
 from preparation.photographs import Photograph
 from prepare import PrepareConfig, prepare
-from scene import read_capture, read_json
+from scene import InputError, read_capture, read_json
 
 VIEWS, SIZE = 20, 176
 
@@ -79,3 +82,43 @@ def test_photographs_become_a_capture_with_masks_and_a_second_run_does_nothing(
     prepare(PrepareConfig(source, tmp_path / "out", scale=120.0))
     assert capsys.readouterr().out.count("done already") == 7
     assert {path: path.read_bytes() for path in source.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"scale": float("inf")}, "--scale must lie between"),
+        ({"cut": (0.0, 0.0, 0.0, float("nan"), 1.0, 1.0)}, "--cut takes six finite numbers"),
+        ({"keep_box": (1.0, 0.0, 0.0, 0.0, 1.0, 1.0)}, "--keep-box takes six finite numbers"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_at_once(
+    tmp_path: Path, values: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        prepare(PrepareConfig(tmp_path, tmp_path.parent / "out", **values))
+
+
+def test_nothing_of_the_users_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script.sfm, "require_pycolmap", lambda: None)
+    source = tmp_path / "object/train/good"
+    source.mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(source / "0.png")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="holds the photographs"):
+        prepare(PrepareConfig(source, tmp_path / "object"))
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(InputError, match=r"something that prepare\.py did not make"):
+        prepare(PrepareConfig(tmp_path / "photographs", tmp_path / "object"))
+    assert sorted(tmp_path.rglob("*")) == [*before, tmp_path / "photographs"]
+
+
+def test_masks_of_another_shape_or_without_an_object_are_refused(tmp_path: Path) -> None:
+    photograph = Photograph("0000_a", "a.jpg", "wide", 60, 40, None, 0.5)
+    posed = SimpleNamespace(names=["0000_a"], pinholes=[SimpleNamespace(image=lambda m, **_: m)])
+    for size, sentence in (((40, 60), "masks need the shape"), ((60, 40), "The masks are empty")):
+        Image.new("L", size).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=sentence):
+            given_masks(tmp_path, tmp_path, [photograph], posed)  # type: ignore[arg-type]
