@@ -139,13 +139,17 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
             subset(everything, tuple(v for v in everything.views if (v.name in names) == held))
             for held in (False, True)
         )
+        earlier = folder.derived_files() if before.good else {}
         calibration = _calibrate(config, folder, training, held_out, gaussians, left_out, kept)
         if config.folds:
             calibration = _with_folds(config, folder, everything, calibration)
         if config.good is not None:
             try:
                 calibration = _with_photographs(config, folder, calibration, photographs)
-            except InputError:  # it stands on none
+            except InputError as error:
+                if earlier:  # photographs that can be used are not given up for others
+                    folder.restore(earlier)
+                    raise InputError(f"{error} (the earlier photographs still count)") from error
                 folder.save_calibration(replace(calibration, good=""), config.iteration)
                 raise
     for name, scores in calibration.scores.items() if config.good is None else ():

@@ -190,6 +190,20 @@ class ModelFolder:
         except InputError:
             return LEARN_AGAIN
 
+    def derived_files(self) -> dict[Path, bytes]:
+        """What calibrate.py has written, calibration.json last."""
+        paths = (
+            self.gallery_path, self.normal_model_path, self.calibration_views_path,
+            self.calibration_path,
+        )  # fmt: skip
+        return {path: path.read_bytes() for path in paths if path.is_file()}
+
+    def restore(self, files: dict[Path, bytes]) -> None:
+        """Writes what `derived_files` gave, in its order."""
+        for path, content in files.items():
+            with atomic_write(path) as file:
+                file.write(content)
+
     def save_calibration(self, calibration: Calibration, iteration: int) -> None:
         """Writes calibration.json, which seals the files that were written before it."""
         paths = self._sealed(iteration).items()

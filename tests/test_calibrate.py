@@ -135,6 +135,11 @@ def test_defective_photographs_do_not_set_the_threshold(
         calibrate(CalibrateConfig(folder.root, good=unnamed))
     assert folder.load_calibration(ITERATIONS) == before
     calibrate(CalibrateConfig(folder.root, good=capture / "test/good"))
+    stands = folder.load_calibration(ITERATIONS)
+    with pytest.raises(InputError, match="the earlier photographs still count"):
+        calibrate(CalibrateConfig(folder.root, good=unnamed))
+    assert folder.load_calibration(ITERATIONS) == stands
+    assert stands.good
     stamp = folder.calibration_path.stat().st_mtime_ns
     for wrong in (
         CalibrateConfig(folder.root, folds=1),
