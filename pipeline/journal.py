@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from scene import InputError, Query, append_lines, atomic_write, printable
 
 NAME = "journal.jsonl"
 _FORMAT = 1
+_NEEDED = {"name", "path", "label", "score", "seconds", "pose_ok", "map", "note", "error"}
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Journal:
         if entry is None:
             return None
         needed = () if entry["score"] is None else files
-        return entry if all((self.path.parent / name).is_file() for name in needed) else None
+        return entry if all(_opens(self.path.parent / name) for name in needed) else None
 
     def add(self, query: Query, entry: dict[str, Any]) -> None:
         """Adds the entry of one image. Raises InputError when the disk is full."""
@@ -62,10 +65,12 @@ def open_journal(root: Path, model: dict[str, Any], settings: dict[str, Any]) ->
     found = {}
     if stored.get("format") == _FORMAT and isinstance(stored.get("settings"), dict):
         _refuse_other_settings(path, stored["settings"], head["settings"])
-        if stored["model"] == head["model"]:
+        if stored.get("model") == head["model"]:
             found = _entries(lines[1:])
         else:
             print(f"the model has changed since the unfinished run in '{root}': begun anew")
+    elif lines:
+        print(f"'{path}' is damaged: the run is begun anew")
     with atomic_write(path) as file:  # without a last line that was cut short
         kept = [head, *({"image": key, "entry": entry} for key, entry in found.items())]
         file.writelines(json.dumps(line).encode() + b"\n" for line in kept)
@@ -90,12 +95,22 @@ def _refuse_other_settings(path: Path, stored: dict[str, Any], asked: dict[str, 
 
 def _key(query: Query) -> str:
     """What an entry was made of: names, label and the state of the files, as one line."""
-    mask = query.mask_path
+    image, mask = query.image_path, query.mask_path
     parts = [
-        query.name, query.image_path, query.label, query.is_anomalous, _state(query.image_path),
-        mask, None if mask is None else _state(mask),
+        query.name, os.path.abspath(image), query.label, query.is_anomalous, _state(image),
+        None if mask is None else os.path.abspath(mask), None if mask is None else _state(mask),
     ]  # fmt: skip
     return printable("|".join(map(str, parts)))
+
+
+def _opens(path: Path) -> bool:
+    """Whether a map or an overlay is there and whole."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -136,4 +151,6 @@ def _entries(lines: list[bytes]) -> dict[str, dict[str, Any]]:
 
 def _is_entry(line: dict[str, Any]) -> bool:
     entry = line.get("entry")
-    return isinstance(line.get("image"), str) and isinstance(entry, dict) and "score" in entry
+    return (
+        isinstance(line.get("image"), str) and isinstance(entry, dict) and entry.keys() >= _NEEDED
+    )

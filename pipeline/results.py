@@ -19,6 +19,7 @@ from anomaly.metrics import UNNAMED
 from pose_estimation import rotation_error, translation_error
 from scene import (
     Distortion,
+    InputError,
     Query,
     World,
     atomic_write,
@@ -95,7 +96,9 @@ class Results:
         self.entries: list[dict[str, Any]] = []
         self.queries: list[Query] = []
         self.journal, self.lens = journal, lens
-        for name in (COMPLETE, PARTIAL):  # of an earlier run into the same folder
+        for name in (COMPLETE, PARTIAL, "objects.csv"):  # of an earlier run into the same folder
+            if (root / name).is_dir():
+                raise InputError(f"'{root / name}' is a folder: choose another folder with -o")
             (root / name).unlink(missing_ok=True)
 
     def take_over(self, queries: Sequence[Query]) -> list[Query]:

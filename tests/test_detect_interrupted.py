@@ -109,6 +109,24 @@ def test_a_torn_or_damaged_line_costs_its_image_a_second_inspection(
     assert figures(again) == figures(undisturbed)
 
 
+def test_a_damaged_map_or_first_line_costs_inspections_and_not_the_run(
+    model: Path, undisturbed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = DetectConfig(model, output=tmp_path / "o")
+    for damaged, left in (("maps/good/0.tiff", 3), (NAME, 5)):
+        with pytest.MonkeyPatch.context() as patch:
+            dying(patch, 3, KeyboardInterrupt)
+            with pytest.raises(KeyboardInterrupt):
+                detect(config)
+        path = tmp_path / "o" / damaged
+        path.write_bytes(b"garbage\n" + path.read_bytes().partition(b"\n")[2])
+        with pytest.MonkeyPatch.context() as patch:
+            seen = dying(patch, 99, KeyboardInterrupt)
+            assert figures(detect(config).results) == figures(undisturbed)
+        assert len(seen) == left
+    assert "is damaged: the run is begun anew" in capsys.readouterr().out
+
+
 def test_a_run_goes_on_only_with_its_own_model_images_and_settings(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
