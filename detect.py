@@ -131,7 +131,6 @@ def detect(config: DetectConfig) -> Detections:
         folder_lock(root, "-o"),
         open_journal(root, folder.identity(), _decisive(config, settings)) as journal,
     ):
-        (root / "objects.csv").unlink(missing_ok=True)  # of an earlier run into the same folder
         results = Results(
             root, inspector.threshold, _truth(capture), inspector.world, journal, inspector.lens
         )

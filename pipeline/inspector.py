@@ -37,6 +37,7 @@ from scene.decode import Header, read_header
 _READERS = 4  # threads that decode files
 _VALUES_AT_ONCE = 2**22  # pixels, or Gaussians, of queries compared in one go: bounds the memory
 _NEAR, _BEHIND = 8 / 255, 0.4  # colours so near, of so much of the border: the plain background
+_ONE_COLOUR = 4 / 255  # between the darkest and the brightest pixel of an image of nothing
 _SMALLEST_REGION = 9  # pixels; smaller specks are not listed
 
 
@@ -128,6 +129,8 @@ class Inspector:
         red, green, blue = background.tolist()
         size = (camera.width, camera.height)
         image = read_image(path, size, (red, green, blue), self.white, self.lens, orientation)
+        if float((image.amax(dim=(1, 2)) - image.amin(dim=(1, 2))).max()) <= _ONE_COLOUR:
+            raise InputError(f"'{path}' shows a single colour and no object: take it again")
         gains = background_gains(image, background)
         return (image * gains[:, None, None]).clamp(0.0, 1.0)
 

@@ -37,7 +37,8 @@ def detection_report(
             label=None if query.label is None else printable(query.label),
             flagged=entry["is_anomalous"],
             pose_ok=entry["pose_ok"] is not False,
-            note=entry["error"] or " ".join(filter(None, (_ambiguous(entry), _image_note(entry)))),
+            note=entry["error"]
+            or " ".join(filter(None, (_sentences(entry["note"]), _image_note(entry)))),
             overlay=None if entry["score"] is None else folder / overlay_path(query),
         )
         for query, entry in zip(queries, document["images"], strict=True)
@@ -74,14 +75,10 @@ def _image_note(entry: dict[str, Any]) -> str:
     return f"About {100 * chance:.2g} % of good images would score so high, by estimate."
 
 
-def _ambiguous(entry: dict[str, Any]) -> str:
-    """That a symmetry of the object leaves several poses, in one sentence; "" where it does not."""
-    others = entry.get("pose_ambiguous")
-    if not others:
-        return ""
-    same = all(other["is_anomalous"] == entry["is_anomalous"] for other in others)
-    rest = "." if same else ", and the verdict is another at another one."
-    return f"The image fits {1 + len(others)} poses of the object equally well{rest}"
+def _sentences(note: str | None) -> str:
+    """The notes of an entry, each as a sentence of its own."""
+    parts = filter(None, (note or "").split("; "))
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
 
 
 def _tables(summary: dict[str, Any]) -> dict[str, dict[str, dict[str, Value]]]:

@@ -299,3 +299,14 @@ def test_surroundings_that_the_model_does_not_know_are_named(
     notes = {entry["name"]: entry["note"] for entry in done.results["images"]}
     assert "cut the object out" not in (notes["plain"] or "")
     assert "cut the object out" in notes["room"]
+
+
+def test_an_image_of_one_colour_is_an_error_and_not_a_good_part(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shots").mkdir()
+    Image.new("RGB", (32, 32), "black").save(tmp_path / "shots/black.png")
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(tmp_path / "shots/empty.png")
+    done = detect(DetectConfig(model, images=tmp_path / "shots", output=tmp_path / "found"))
+    assert len(done.failures) == 2
+    assert all("a single colour and no object" in sentence for sentence in done.failures)

@@ -151,7 +151,10 @@ def _recognise(root: Path) -> str:
             f"{root} holds {len(captures)} captures: name one of them ({', '.join(captures)})."
         )
     markers = " nor ".join(f"{form.marker} ({form.title})" for form in FORMATS.values())
-    raise InputError(f"{root} is not a capture: neither {markers} lies there; see docs/formats.md.")
+    raise InputError(
+        f"{root} is not a capture: neither {markers} lies there; see docs/formats.md. "
+        "From photographs without poses prepare.py makes one."
+    )
 
 
 def _format_of(root: Path) -> str | None:
