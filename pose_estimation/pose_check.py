@@ -12,7 +12,7 @@ from scene import InputError
 _SPREADS = 4.0  # robust standard deviations (of the logarithm) that a good pose may lie off
 _LEAST_SPREAD = 0.15  # of the logarithm: a handful of views cannot prove less
 _SLACK = 2.0  # least spreads by which a right pose may exceed all held-out views, at least
-_FAR = 1.5  # times the limit at low resolution; queries of the object stay below it by far
+_FAR = 1.5  # times the limit; queries of the object stay below it by far
 _TINY = 1e-4  # keeps logarithms finite
 
 
@@ -29,8 +29,11 @@ class PoseCheck:
     def accepts(self, statistics: Mapping[str, float]) -> bool:
         """True when at most one figure is beyond its limit, and not all are like a wrong pose's.
 
-        A large defect can move one far, but leaves another as it is.
+        A large defect can move one far, but leaves another as it is; it does not change more than
+        half of the object, so the median stays near its limit.
         """
+        if not statistics["median"] <= _FAR * self.limits["median"]:
+            return False
         over = sum(not statistics[name] <= limit for name, limit in self.limits.items())
         usual = any(statistics[name] <= self.wrong_from.get(name, math.inf) for name in self.limits)
         return over <= 1 and usual

@@ -38,7 +38,7 @@ def detection_report(
             flagged=entry["is_anomalous"],
             pose_ok=entry["pose_ok"] is not False,
             note=entry["error"]
-            or " ".join(filter(None, (_sentences(entry["note"]), _image_note(entry)))),
+            or " ".join(filter(None, (_sentences(entry.get("note")), _image_note(entry)))),
             overlay=None if entry["score"] is None else folder / overlay_path(query),
         )
         for query, entry in zip(queries, document["images"], strict=True)

@@ -106,7 +106,7 @@ def test_photographs_of_good_parts_move_the_threshold(
     assert len(after.scores) == len(before.scores) + 8
     said = capsys.readouterr().out
     assert re.search(r"left out: .*holed.png: it looks defective", said)
-    assert re.search(r"left out: .*empty.png: its pose was not found", said)
+    assert re.search(r"left out: .*empty.png: .*single colour", said)
     assert re.search(r"left out: .*broken.png: .*not an image", said)
     assert f"{len(before.scores)} held-out views and 8 photographs of good parts" in said
     assert {path: path.read_bytes() for path in good.iterdir()} == contents
@@ -121,8 +121,9 @@ def test_defective_photographs_do_not_set_the_threshold(
 ) -> None:
     """Called defective by their folder, or raising the threshold out of all proportion."""
     folder = ModelFolder(train(small(capture, tmp_path / "model")))
-    before = folder.load_calibration(ITERATIONS)
     calibrate(CalibrateConfig(folder.root, good=capture / "test"))
+    stands = folder.load_calibration(ITERATIONS)
+    assert stands.good
     said = capsys.readouterr().out
     assert re.search(r"left out: .*Burrs.*: its folder says that it is defective", said)
     assert "threshold for 1 % false alarms" in said
@@ -131,15 +132,9 @@ def test_defective_photographs_do_not_set_the_threshold(
         holed = ball_image(pose)
         ImageDraw.Draw(holed).rectangle((14, 14, 17, 17), fill=(0, 0, 0))
         save_image(unnamed / f"{number}.png", holed)
-    with pytest.raises(InputError, match="the threshold would rise"):
-        calibrate(CalibrateConfig(folder.root, good=unnamed))
-    assert folder.load_calibration(ITERATIONS) == before
-    calibrate(CalibrateConfig(folder.root, good=capture / "test/good"))
-    stands = folder.load_calibration(ITERATIONS)
-    with pytest.raises(InputError, match="the earlier photographs still count"):
+    with pytest.raises(InputError, match=r"would rise.*the earlier photographs still count"):
         calibrate(CalibrateConfig(folder.root, good=unnamed))
     assert folder.load_calibration(ITERATIONS) == stands
-    assert stands.good
     stamp = folder.calibration_path.stat().st_mtime_ns
     for wrong in (
         CalibrateConfig(folder.root, folds=1),
