@@ -4,6 +4,7 @@ Two scorers behind one call. `NormalModelScorer` (default) gives residuals in un
 normal at each place; `FeatureScorer` is the paper's way, squared differences of features.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from .photometry import fit_photometry
 from .residual import signed_residual
 
 _OBJECT_ALPHA = 0.5  # where the object covers at least so much of a pixel, colours are compared
+_NEAR, _FARTHER = math.radians(15.0), 2.0  # from a view: near; times as far as usual
 _EMPTY_ALPHA = 0.05  # where it covers less, the background is seen
 
 
@@ -56,6 +58,15 @@ class NormalModelScorer:
         shown = predict(self.model, camera, self.known)
         rendering, anomaly_map = self.map_of(image, shown)
         return Scored(rendering, anomaly_map, shown.depth, anomaly_map.amax(dim=(-2, -1)))
+
+    def beyond_views(self, rotation: Tensor) -> float | None:
+        """Angle (radians) from a query's direction to the nearest view; None where it is usual.
+
+        `rotation` [3, 3] is world to camera. Usual is up to twice as far as held-out views lie.
+        """
+        angle = self.known.memory.distance(rotation)
+        usual = max(_NEAR, _FARTHER * min(self.known.distance_scale.largest, _NEAR))
+        return angle if angle > usual else None
 
     def map_of(self, image: Tensor, shown: Prediction) -> tuple[Tensor, Tensor]:
         """The rendering in the query's light, and the anomaly map [..., H, W], by a prediction."""

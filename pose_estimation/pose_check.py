@@ -13,6 +13,7 @@ _SPREADS = 4.0  # robust standard deviations (of the logarithm) that a good pose
 _LEAST_SPREAD = 0.15  # of the logarithm: a handful of views cannot prove less
 _SLACK = 2.0  # least spreads by which a right pose may exceed all held-out views, at least
 _FAR = 1.5  # times the limit; queries of the object stay below it by far
+_HOPELESS = 2.0  # times the limit, after the first steps of the search
 _TINY = 1e-4  # keeps logarithms finite
 
 
@@ -47,13 +48,41 @@ class PoseCheck:
 
     def rules_out(self, statistics: Mapping[str, float]) -> bool:
         """True when a pose is so far off that no finish could make it acceptable."""
-        far = sum(not statistics[name] <= _FAR * limit for name, limit in self.limits.items())
-        return far > 1
+        is_other = not statistics["median"] <= _HOPELESS * self.limits["median"]
+        return is_other or self._far(statistics, _FAR) > 1
+
+    def is_hopeless(self, statistics: Mapping[str, float]) -> bool:
+        """True when a candidate is so far off after a few steps that nothing near it can be right.
+
+        After them, right candidates of objects of all kinds lie below their limits, and those
+        before images of something else at two to four times the limit (docs/pose.md).
+        """
+        return self._far(statistics, _HOPELESS) > 1
+
+    def excess(self, statistics: Mapping[str, float]) -> float:
+        """How bad a fit is, to rank poses before images that differ: in units of the limits."""
+        return sum(statistics[name] / max(limit, _TINY) for name, limit in self.limits.items())
+
+    def _far(self, statistics: Mapping[str, float], factor: float) -> int:
+        """How many figures are more than so many times their limit."""
+        return sum(not statistics[name] <= factor * limit for name, limit in self.limits.items())
 
     def at_low_resolution(self) -> "PoseCheck":
         """For figures of small images, which even a perfect pose does not bring near zero."""
         limits = {name: max(limit, DOUBTFUL.limits[name]) for name, limit in self.limits.items()}
         return PoseCheck(limits, self.n_good, self.n_bad)
+
+    def in_surroundings(self) -> "PoseCheck":
+        """For an object that was cut out by its colours: an outline is not exact to the pixel.
+
+        Limits of a model that shows its views to the last digit would refuse that; at half of what
+        is doubtful they still lie far below what other things show (docs/pose.md).
+        """
+        limits = {
+            name: max(limit, DOUBTFUL.limits[name] / 2) for name, limit in self.limits.items()
+        }
+        begin = {name: max(value, limits[name]) for name, value in self.wrong_from.items()}
+        return PoseCheck(limits, self.n_good, self.n_bad, begin)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""

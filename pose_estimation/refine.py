@@ -30,6 +30,7 @@ _RIVAL = 1.25  # a candidate whose loss is within that factor of the best is not
 _SETTLED = 8  # distinct candidates of a query, at most, that go on then
 _SCREEN = Plan(LOW, 4, 2e-2)  # from all, where there are more
 _SEARCH = Plan(HALF, 5, 5e-3)  # from every hypothesis
+_EACH = Plan(HALF, 8, 3e-3)  # from poses before images that change between the calls
 _SETTLE = Plan(HALF, 16, 2e-3)  # from those that are left
 _RIVALS, _CLOSE = 1.3, 1.1  # times the best loss, at low and at full resolution: not decided
 _CONTEST = Plan(1, 2, 1e-4)  # the best and its rivals
@@ -97,6 +98,21 @@ def estimate_pose(
     )[0]
 
 
+def settle_each(
+    model: ObjectRenderer,
+    camera: Camera,
+    images: Tensor,  # [M, 3, H, W] in 0..1, for each pose its own
+    poses: Tensor,  # [M, 4, 4] world_to_camera, where the search starts
+    settings: PoseSettings,
+) -> tuple[Tensor, list[Fit]]:
+    """A few steps at half size from every pose, each before its own image: poses and their fits."""
+    queries = Queries(model, camera, images, settings, None)
+    number = torch.arange(len(poses))
+    unknown = torch.full((len(poses),), torch.inf, dtype=torch.float64)
+    found, _ = queries.descend(Candidates(poses, number, number, unknown), _EACH)
+    return found.poses, queries.fit(found, queries.half)
+
+
 class _Outcome(NamedTuple):
     """Where the refinement of one query ended."""
 
@@ -128,10 +144,10 @@ def _by_levels(
     """The search at low resolution, a second try where it did not do, and the finish."""
     limits, second_try = check or DOUBTFUL, queries.settings.method == "auto"
     rough = limits.at_low_resolution()
-    settled = _search(queries, hypotheses)
+    settled, hopeful = _search(queries, hypotheses, None if check is None else rough)
     best = settled.of_each_query(_least)
     searched = torch.tensor([len(hypotheses[query]) > 1 for query in best.query.tolist()])
-    settled = settled.joined(half_turned(queries, best.at(searched)))
+    settled = settled.joined(half_turned(queries, best.at(searched & hopeful[best.query])))
     best = settled.of_each_query(_least)
     fits = queries.fit(best, queries.low)
     doubtful = [q for q, fit in enumerate(fits) if not rough.accepts(fit.statistics)]
@@ -141,7 +157,11 @@ def _by_levels(
         best = best.joined(again).of_each_query(_least)
         for query, fit in zip(again.query.tolist(), queries.fit(again, queries.low), strict=True):
             fits[query] = fit
-    lost = torch.tensor([check is not None and rough.rules_out(fit.statistics) for fit in fits])
+    nearer = queries.fit(best, queries.half)  # noise is grey at low resolution, and fits
+    lost = torch.tensor([
+        check is not None and any(rough.rules_out(fit.statistics) for fit in pair)
+        for pair in zip(fits, nearer, strict=True)
+    ])  # fmt: skip
     gone = best.at(lost)
     best, rivals = _contest(queries, best.at(~lost), settled.at(~lost[settled.query]))
     ends = _finish(queries, best) + _outcomes(queries, gone)
@@ -160,13 +180,25 @@ def _by_levels(
     return [outcomes[query] for query in range(len(hypotheses))]
 
 
-def _search(queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]]) -> Candidates:
-    """A few steps from every hypothesis, and from the plausible ones until they settle."""
+def _search(
+    queries: Queries, hypotheses: Sequence[Sequence[Hypothesis]], check: PoseCheck | None
+) -> tuple[Candidates, Tensor]:
+    """A few steps from every hypothesis, and from the plausible ones until they settle.
+
+    Also whether there is hope for each query, [B] bool. Where even the best candidate is far
+    beyond what the check allows, as before an image of something else, it alone settles.
+    """
     candidates = _screened(queries, starts_of(hypotheses, range(len(hypotheses)), _MOST))
     alone = candidates.query.bincount()[candidates.query] == 1
     searched, _ = queries.descend(candidates.at(~alone), _SEARCH)
-    candidates = candidates.at(alone).joined(_plausible(searched))
-    return queries.descend(candidates, _SETTLE)[0]
+    best = searched.of_each_query(_least)
+    hopeful = torch.ones(len(hypotheses), dtype=torch.bool)
+    if check is not None:
+        for query, fit in zip(best.query.tolist(), queries.fit(best, queries.low), strict=True):
+            hopeful[query] = not check.is_hopeless(fit.statistics)
+    plausible = _plausible(searched.at(hopeful[searched.query]))
+    candidates = candidates.at(alone).joined(best.at(~hopeful[best.query])).joined(plausible)
+    return queries.descend(candidates, _SETTLE)[0], hopeful
 
 
 def _screened(queries: Queries, candidates: Candidates) -> Candidates:

@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from pose_scenes import tiny_model
+from query_scenes import normal_model_of_the_object
 
-from anomaly import ResidualMemory
+from anomaly import NormalModelScorer, ResidualMemory
 from anomaly.view_distance import ViewDistanceScale, fit_view_distance_scale, rescale_scores
+from pose_estimation.viewpoints import fibonacci_sphere, look_at
 from scene.se3 import twist_exp
 
 
@@ -76,3 +79,16 @@ def test_joined_memories_are_as_one():
     assert joined.distance(rotation) < 1e-6
     with pytest.raises(ValueError, match="same elements"):
         joined.joined(memory_of([0.0], elements=4))
+
+
+def test_a_direction_far_from_every_view_is_told() -> None:
+    """Held-out views lie up to 0.5 rad from the others, so 30 degrees are usual."""
+    known = normal_model_of_the_object()
+    scorer = NormalModelScorer(tiny_model(), known)
+    origin = torch.zeros(3, dtype=torch.float64)
+    rotations = [look_at(4.0 * direction, origin)[:3, :3] for direction in fibonacci_sphere(200)]
+    told = {rotation: scorer.beyond_views(rotation) for rotation in rotations}
+    assert {angle is None for angle in told.values()} == {True, False}
+    for rotation, angle in told.items():
+        distance = known.memory.distance(rotation)
+        assert angle == (distance if distance > math.radians(30) else None)

@@ -149,6 +149,20 @@ def test_what_is_not_the_object_is_flagged(station, kind):
     assert torch.isfinite(found.world_to_camera).all()
 
 
+def test_what_is_not_the_object_is_given_up_early(station):
+    gaussians, matcher, check, held_out, _ = station
+    image = picture(gaussians, held_out[3]).flip(2).flip(0)
+    hypotheses = matcher.coarse_poses(image, held_out[0])
+    steps = [
+        estimate_pose(tiny_model(), held_out[0], image, hypotheses, check=each).steps
+        for each in (check, None)
+    ]
+    assert steps[0] < steps[1]
+    limits = check.at_low_resolution().limits
+    assert check.at_low_resolution().is_hopeless({n: 2.1 * v for n, v in limits.items()})
+    assert not check.at_low_resolution().is_hopeless(limits)
+
+
 def test_fit_of_a_perfect_and_of_an_empty_picture():
     gaussians, camera = tiny_object(), orbit(9)[2]
     image = picture(gaussians, camera)
