@@ -22,12 +22,14 @@ from .optimiser import GaussianAdam, LearningRates, shrink_view_dependence
 from .reference import LOW_PASS, covariance_2d
 from .rendering import Rendering, RenderingBatch, render, render_batch, renders_many
 from .spherical_harmonics import C0, sh_colours
+from .template_matching import PLACES_AT_ONCE, template_peaks
 from .variants import Variants
 
 __all__ = [
     "BACKENDS",
     "C0",
     "LOW_PASS",
+    "PLACES_AT_ONCE",
     "GaussianAdam",
     "LearningRates",
     "NormalEquations",
@@ -55,4 +57,5 @@ __all__ = [
     "select_backend",
     "sh_colours",
     "shrink_view_dependence",
+    "template_peaks",
 ]

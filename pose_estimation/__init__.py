@@ -4,10 +4,16 @@ from .errors import align_poses, reprojection_shift, rotation_error, translation
 from .gallery import Gallery, load_gallery, save_gallery
 from .hypotheses import Hypothesis, Matcher
 from .learn_pose_check import calibrate_pose_check
-from .matchers import MATCHERS, Selection, matcher_names, select_matcher
+from .matchers import (
+    MATCHERS,
+    Selection,
+    matcher_names,
+    matchers_in_surroundings,
+    select_matcher,
+)
 from .multiscale import ExpectedResidual
 from .pose_check import PoseCheck, fit_pose_check
-from .refine import estimate_pose, estimate_poses
+from .refine import estimate_pose, estimate_poses, settle_each
 from .settings import PAPER, PoseEstimate, PoseSettings
 from .templates import build_gallery
 from .viewpoints import object_extent
@@ -33,11 +39,13 @@ __all__ = [
     "fit_pose_check",
     "load_gallery",
     "matcher_names",
+    "matchers_in_surroundings",
     "object_extent",
     "reprojection_shift",
     "rotation_error",
     "save_gallery",
     "select_matcher",
+    "settle_each",
     "translation_error",
     "view_residuals",
     "wrong_views",

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cpu_scenes import cloud, differentiate, relative_error
+from test_template_matching import responses
 
 from gaussian_renderer.cpu import native, photometric_gradient
+from gaussian_renderer.cpu.templates import template_peaks
 from scene import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -21,11 +24,15 @@ import sys
 import torch
 from cpu_scenes import cloud, differentiate
 from gaussian_renderer.cpu import instruction_set, photometric_gradient
+from gaussian_renderer.cpu.templates import template_peaks
+from test_template_matching import responses
 torch.set_num_threads(1)
 found = differentiate(cloud(degree=3), "cpu", depth=True)
 image = found.rendering.image.detach()
 loss, gradient = photometric_gradient(image, image.flip(2).contiguous())
 saved = found.gradients | {"image": image, "loss": torch.tensor(loss), "loss_gradient": gradient}
+best, where = template_peaks(*responses(40, 512))
+saved |= {"best": torch.from_numpy(best), "where": torch.from_numpy(where)}
 torch.save(saved, sys.argv[1])
 print(instruction_set())
 """
@@ -58,6 +65,9 @@ def test_variants_agree(name: str, tmp_path: Path) -> None:
     image = here.rendering.image.detach()
     loss, gradient = photometric_gradient(image, image.flip(2).contiguous())
     assert float(saved["loss"]) == pytest.approx(loss, rel=AGREEMENT)
+    best, where = template_peaks(*responses(40, 512))
+    assert np.array_equal(saved["best"], best)
+    assert np.array_equal(saved["where"], where)
     assert relative_error(saved["loss_gradient"], gradient) < LOSS_AGREEMENT
 
 

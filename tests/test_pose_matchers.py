@@ -56,16 +56,17 @@ def test_one_entry_adds_a_matcher(gallery, monkeypatch):
     matcher = select_matcher("first_view", gallery, tiny_model()).matcher
     best = matcher.coarse_poses(torch.ones(3, SIZE, SIZE), lens())[0]
     assert torch.equal(best.world_to_camera, gallery.world_to_camera[0])
-    assert matcher_names() == ["auto", "silhouette", "landmarks", "xfeat", "loftr", "first_view"]
+    names = ["auto", "silhouette", "landmarks", "gradients", "xfeat", "loftr", "first_view"]
+    assert matcher_names() == names
     assert any("first.pt" in finding.state for finding in check_weights())
-    with pytest.raises(InputError, match="auto, silhouette, landmarks, xfeat, loftr, first_view"):
+    with pytest.raises(InputError, match=", ".join(names)):
         select_matcher("sift", gallery, tiny_model())
 
 
 def test_the_command_line_names_the_matchers_and_knows_the_old_one(gallery, capsys):
     with pytest.raises(SystemExit):
         tyro.cli(DetectConfig, args=["--help"])
-    assert "auto|silhouette|landmarks|xfeat|loftr" in capsys.readouterr().out
+    assert "auto|silhouette|landmarks|gradients|xfeat|loftr" in capsys.readouterr().out
     asked = tyro.cli(DetectConfig, args=["-m", "out/x", "--matcher", "classical"]).matcher
     assert select_matcher(asked, gallery, tiny_model()).matcher.name == "silhouette"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scene import Camera, InputError
 
-INTERFACE = 5  # of src/module.cpp; both are raised together
+INTERFACE = 6  # of src/module.cpp; both are raised together
 MAX_SIDE = 1 << 20  # pixels; tiles are counted in 16 bits a side
 MAX_GAUSSIANS = (1 << 31) - 1
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container on Linux

@@ -5,6 +5,7 @@ their names from there.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from scene.weights import LOFTR, XFEAT, WeightFile, fetch_weights, find_weights
 
 from ..gallery import Gallery
 from ..hypotheses import Matcher
-from . import landmarks, loftr, silhouette, xfeat
+from . import gradients, landmarks, loftr, silhouette, xfeat
 from .combined import CombinedMatcher
 from .lazy import LazyMatcher
 
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
 MATCHERS = {
     "silhouette": Entry(silhouette.make),
     "landmarks": Entry(landmarks.make),
+    "gradients": Entry(gradients.make),
     "xfeat": Entry(xfeat.make, XFEAT),
     "loftr": Entry(loftr.make, LOFTR),
 }
@@ -93,3 +95,15 @@ def _automatic(gallery: Gallery, model: ObjectRenderer, folder: Path | None) -> 
     except InputError as error:
         reason = "; ".join(filter(None, (reason, f"no landmarks: {error}")))
         return Selection(other, reason, last)
+
+
+def matchers_in_surroundings(gallery: Gallery, model: ObjectRenderer) -> tuple[Matcher, ...]:
+    """Matchers that need neither a silhouette nor weights, in the order to be asked.
+
+    The templates of the second are rendered when a query first needs them.
+    """
+    found: list[Matcher] = []
+    with suppress(InputError):  # of an object without texture
+        found.append(landmarks.LandmarkMatcher(gallery))
+    found.append(LazyMatcher("gradients", lambda: MATCHERS["gradients"].make(gallery, model, None)))
+    return tuple(found)

@@ -10,6 +10,7 @@
 #include "forward_project.h"
 #include "pose_blend.h"
 #include "ssim.h"
+#include "templates.h"
 
 namespace splatpose {
 namespace SPLATPOSE_ISA {
@@ -57,7 +58,7 @@ bool normal_equations(Frame& frame, const Cloud& cloud, const Residual& residual
 #define SPLATPOSE_TEXT(x) SPLATPOSE_TEXT_OF(x)
 #define SPLATPOSE_TEXT_OF(x) #x
 constexpr Kernel TABLE = {SPLATPOSE_TEXT(SPLATPOSE_ISA), rasterise, normal_equations, backward,
-                          photometric, adam};
+                          photometric, adam, template_peaks};
 
 }  // namespace
 

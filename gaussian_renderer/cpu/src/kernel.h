@@ -147,6 +147,18 @@ struct AdamGroup {
   int64_t rows, columns;
 };
 
+constexpr int PLACES_AT_ONCE = 256;  // of a response map; `places` is a multiple of it
+
+struct TemplateSearch {
+  const uint8_t* memory;  // responses; at least `places` bytes follow each start
+  const int32_t* starts;  // [templates, features] where each feature's responses begin
+  const uint8_t* valid;   // [places] 255, or 0 where no template may lie
+  int64_t templates, places;
+  int features;           // their responses do not add up to more than 255
+  uint8_t* best;          // [templates] the largest sum of each over the places
+  int32_t* where;         // [templates] the first place that has it
+};
+
 struct Kernel {
   const char* name;
   // Both return false, with the number of pairs in the frame, when there are too many of them.
@@ -158,6 +170,7 @@ struct Kernel {
                         int height, int width, float ssim_weight, Buffer& scratch, int threads);
   void (*adam)(const AdamGroup* groups, int count, int64_t step, double beta1, double beta2,
                double epsilon, int threads);
+  void (*template_peaks)(const TemplateSearch& search, int threads);
 };
 
 const Kernel& kernel_v4();

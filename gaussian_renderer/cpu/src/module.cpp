@@ -19,7 +19,7 @@ using namespace splatpose;
 
 namespace {
 
-constexpr int INTERFACE = 5;  // raised with every change of this file's signatures
+constexpr int INTERFACE = 6;  // raised with every change of this file's signatures
 
 using Address = uint64_t;  // data_ptr() of a tensor; 0 for none
 
@@ -210,6 +210,16 @@ void adam(nb::list groups, int64_t step, double beta1, double beta2, double epsi
                 threads);
 }
 
+void template_peaks(Address memory, Address starts, Address valid, int64_t templates, int features,
+                    int64_t places, Address best, Address where, int threads) {
+  const TemplateSearch search{at<const uint8_t>(memory), at<const int32_t>(starts),
+                              at<const uint8_t>(valid),  templates,
+                              places,                    features,
+                              at<uint8_t>(best),         at<int32_t>(where)};
+  nb::gil_scoped_release release;
+  kernel().template_peaks(search, threads);
+}
+
 }  // namespace
 
 NB_MODULE(splatpose_cpu, m) {
@@ -225,4 +235,5 @@ NB_MODULE(splatpose_cpu, m) {
   m.def("normal_equations", &normal_equations);
   m.def("photometric", &photometric);
   m.def("adam", &adam);
+  m.def("template_peaks", &template_peaks);
 }
