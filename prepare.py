@@ -34,7 +34,7 @@ from preparation.frame import board_as_json, capture_frame
 from preparation.geometry import Array
 from preparation.given_masks import given_masks
 from preparation.isolate import Box
-from preparation.output import read_mask, save_png, write_capture
+from preparation.output import read_mask, save_png, write_cameras, write_capture
 from preparation.overview import Tile, tile_of, write_overview
 from preparation.photographs import (
     BLURRED,
@@ -323,6 +323,7 @@ def _write(
     centres = frame.points(posed.centres)
     cover = coverage([_short(n) for n in posed.names], centres, middle)
     write_capture(config.folder, posed, poses, masks)
+    write_cameras(config.folder, model.lenses)
     _report(config, photographs, model, posed, stages, masks, cover, centres - middle, scale,
             turning, given is not None, doubtful)  # fmt: skip
 

@@ -4,6 +4,7 @@ The first line says which model, program and settings the run belongs to, each o
 the result of one image. It goes when results.json and the report are written.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -83,13 +84,21 @@ def is_unfinished(root: Path) -> bool:
     return (root / NAME).is_file()
 
 
+def files_state(path: Path) -> str:
+    """A digest that changes with the names, sizes and times of a file or of a folder's files."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    lines = [f"{file.relative_to(path)}|{_state(file)}" for file in files if file.is_file()]
+    return hashlib.sha256("\n".join(map(printable, lines)).encode()).hexdigest()[:16]
+
+
 def _refuse_other_settings(path: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:
-    for name, value in asked.items():
-        if stored.get(name) != value:
+    for name in (*asked, *(stored.keys() - asked.keys())):
+        before, now = stored.get(name), asked.get(name)
+        if before != now:
             raise InputError(
-                f"'{path.parent}' holds an unfinished run with other settings ({name}: "
-                f"{stored.get(name)}, now {value}): give the command of that run to go on with it, "
-                f"choose another folder with -o, or delete '{path}' to begin anew"
+                f"'{path.parent}' holds an unfinished run with other settings ({name}: {before}, "
+                f"now {now}): give the command of that run to go on with it, choose another "
+                f"folder with -o, or delete '{path}' to begin anew"
             )
 
 

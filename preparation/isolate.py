@@ -7,7 +7,6 @@ sharpens its edge, and the visual hull takes away what other views see through.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gaussian_renderer import ObjectRenderer
-from scene import Camera, Gaussians, InputError, VisualHull, visual_hull
+from scene import Camera, Gaussians, InputError, VisualHull, grabcut_outline, visual_hull
 
 from .geometry import Array, Plane
 
@@ -33,7 +32,6 @@ _HULL_VOXELS = 128
 _HULL_TOLERATED = 0.06  # of the views, by which an occluded voxel survives
 _BAND = 0.012  # of the longer side: half the width of the band in which GrabCut decides
 _GRABCUT_SIZE = 800  # pixels of the longer side
-_GRABCUT_ROUNDS = 2
 _AGREEMENT = 0.85  # IoU below which GrabCut's outline is not believed
 
 Box = tuple[float, float, float, float, float, float]  # lowest x, y, z, highest x, y, z
@@ -113,25 +111,14 @@ def sharpened(
     height, width = photograph.shape[:2]
     scale = min(1.0, _GRABCUT_SIZE / max(height, width))
     size = (round(width * scale), round(height * scale))
-    small = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_AREA), np.uint8)
     soft = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
     hard = (soft > 0.5).astype(np.uint8)
-    side = 2 * max(1, round(_BAND * max(size))) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    inner, outer = cv2.erode(hard, kernel), cv2.dilate(hard, kernel)
-    labels: NDArray[Any] = np.where(hard > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[inner > 0], labels[outer == 0] = cv2.GC_FGD, cv2.GC_BGD
-    found = hard
-    if inner.any() and not outer.all():
-        cv2.setRNGSeed(0)  # its clusters are drawn at random
-        cv2.grabCut(
-            small, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), _GRABCUT_ROUNDS,
-            cv2.GC_INIT_WITH_MASK,
-        )  # fmt: skip
-        cut = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-        union = float((cut | hard).sum())
-        if union and float((cut & hard).sum()) / union > _AGREEMENT:
-            found = cv2.medianBlur(cut, 5)
+    outline = grabcut_outline(small, hard > 0, max(1, round(_BAND * max(size))))
+    cut, found = outline.astype(np.uint8), hard
+    union = float((cut | hard).sum())
+    if union and float((cut & hard).sum()) / union > _AGREEMENT:
+        found = np.asarray(cv2.medianBlur(cut, 5), np.uint8)
     edge = cv2.GaussianBlur(found.astype(np.float32), (3, 3), 0)
     full = cv2.resize(edge, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.round(full * 255), np.uint8)

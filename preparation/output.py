@@ -1,7 +1,7 @@
 """The capture that train.py reads: RGBA photographs and transforms.json, in MAD's layout."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ from scene import InputError, atomic_write, write_json
 from .geometry import Array
 from .photographs import read_rgb
 from .posed import Posed
+from .sfm import Lens
 from .undistort import Pinhole
 
 
@@ -40,6 +41,19 @@ def write_capture(
         frames.append({"file_path": path, "transform_matrix": camera_to_world.tolist()}
                       | _intrinsics(posed.pinholes[number]))  # fmt: skip
     write_json(out / "transforms.json", {"camera_model": "PINHOLE", "frames": frames})
+
+
+def write_cameras(out: Path, lenses: Mapping[str, Lens]) -> None:
+    """camera.json, or camera_<name>.json of each of several: the cameras of the photographs as they
+    were taken, for detect.py --camera.
+    """
+    for name, lens in lenses.items():
+        k1, k2, p1, p2 = lens.distortion
+        file = "camera.json" if len(lenses) == 1 else f"camera_{name}.json"
+        write_json(out / file, {
+            "fx": lens.fx, "fy": lens.fy, "cx": lens.cx, "cy": lens.cy, "w": lens.width,
+            "h": lens.height, "k1": k1, "k2": k2, "p1": p1, "p2": p2,
+        })  # fmt: skip
 
 
 def _intrinsics(pinhole: Pinhole) -> dict[str, float]:

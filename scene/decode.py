@@ -39,6 +39,8 @@ _DARK = 4096  # a 16-bit image whose values stay below uses a sixteenth of the r
 _TURNED_BY_VIEWERS = ("JPEG", "MPO", "PNG", "WEBP")  # Pillow turns TIFF and AVIF itself
 _TRANSPARENT_SHARE = 0.01  # of an image, that must be mostly transparent
 _OPAQUE_SHARE = 0.0002  # and mostly opaque
+_ROUNDING = 2.0  # pixels, by which an aspect ratio may be off
+_FILM = 43.27  # mm, the diagonal of what FocalLengthIn35mmFilm refers to
 _SRGB_GAMMA = 0.45455
 _SAME_COLOUR = 2  # of 255: a profile that changes colours by less is that of sRGB
 _log = logging.getLogger(__name__)
@@ -81,6 +83,19 @@ def read_header(path: Path) -> Header:
             found = image.getexif().get(0x0112, 1)
             orientation = found if isinstance(found, int) and 1 <= found <= 8 else 1
         return Header(image.size, orientation)
+
+
+def exif_focal(path: Path) -> float | None:
+    """Focal length by EXIF, in diagonals of the image; None where it says none.
+
+    Raises:
+        InputError: as `read_header`.
+    """
+    with _opened(path) as image:
+        if "exif" not in image.info:
+            return None
+        found = image.getexif().get_ifd(0x8769).get(0xA405)  # FocalLengthIn35mmFilm
+    return found / _FILM if isinstance(found, int | float) and found > 0 else None
 
 
 def read_pixels(
@@ -195,14 +210,22 @@ def is_transparency(alpha: NDArray[np.float32]) -> bool:
     return _TRANSPARENT_SHARE <= clear <= 1.0 - _OPAQUE_SHARE
 
 
+def fits(found: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have one aspect ratio.
+
+    Two pixels of rounding are allowed, in the coarser: sizes are often made even, or rounded twice.
+    """
+    scale = wanted[0] / found[0]
+    return abs(found[1] * scale - wanted[1]) <= _ROUNDING * max(1.0, scale)
+
+
 def check_aspect(found: tuple[int, int], wanted: tuple[int, int], path: Path) -> None:
-    """One pixel of rounding is allowed, in the coarser of the two images.
+    """Refuses an image of another aspect ratio.
 
     Raises:
         InputError: the sizes (width, height) have different aspect ratios.
     """
-    scale = wanted[0] / found[0]
-    if abs(found[1] * scale - wanted[1]) > max(1.0, scale):
+    if not fits(found, wanted):
         raise InputError(
             f"{path} is {found[0]} x {found[1]} pixels, which does not fit the camera's "
             f"{wanted[0]} x {wanted[1]}: give an image of the same aspect ratio."
@@ -262,9 +285,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise InputError(
                 f"Cannot open the image {path} ({error.strerror}): replace the file."
             ) from error
+        reason = str(error) or type(error).__name__
         raise InputError(
-            f"The image {path} is truncated or damaged ({error or type(error).__name__}): replace "
-            "the file."
+            f"The image {path} is truncated or damaged ({reason}): replace the file."
         ) from error
 
 

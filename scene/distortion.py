@@ -96,7 +96,7 @@ class Distortion:
         columns, rows = np.meshgrid(
             (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
         )
-        x, y = self._bent(*self._rays(columns, rows, self.zoom))
+        x, y = self.bent(*self._rays(columns, rows, self.zoom))
         across, down = (x * width - 0.5).astype(np.float32), (y * height - 0.5).astype(np.float32)
         straight = [
             cv2.remap(channel, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -129,10 +129,10 @@ class Distortion:
         x = (column - self.centre[0]) / (zoom * self.focal[0])
         return x, (row - self.centre[1]) / (zoom * self.focal[1])
 
-    def _bent(self, x: Values, y: Values) -> tuple[Values, Values]:
+    def bent(self, x: Values, y: Values) -> tuple[Values, Values]:
         """Where rays (x, y, 1) meet the bent image, in shares of its width and height."""
         squared = x * x + y * y
-        factor = self._factor(squared)
+        factor = self.factor(squared)
         p1, p2 = self.tangential
         bent_x = x * factor + 2 * p1 * x * y + p2 * (squared + 2 * x * x)
         bent_y = y * factor + p1 * (squared + 2 * y * y) + 2 * p2 * x * y
@@ -141,7 +141,7 @@ class Distortion:
             bent_y * self.focal[1] + self.centre[1],
         )
 
-    def _factor(self, squared: Values) -> Values:
+    def factor(self, squared: Values) -> Values:
         above = np.polynomial.polynomial.polyval(squared, (1.0, *self.radial))
         below = np.polynomial.polynomial.polyval(squared, (1.0, *self.divisor))
         return np.asarray(above / np.where(below == 0, np.inf, below), np.float64)
@@ -155,7 +155,7 @@ class Distortion:
 
     def _is_within(self, zoom: float) -> bool:
         """Whether the pinhole sees nothing but the bent image."""
-        places = np.stack(self._bent(*self._border(zoom)))
+        places = np.stack(self.bent(*self._border(zoom)))
         return bool(((places >= -_SLACK) & (places <= 1 + _SLACK)).all())
 
     def _widest(self) -> float | None:
@@ -172,4 +172,4 @@ class Distortion:
         """Whether a ray farther from the axis does not meet the image farther out."""
         x, y = self._border(zoom)
         radii = np.linspace(0.0, float(np.sqrt(x * x + y * y).max()), _RADII)
-        return not bool((np.diff(radii * self._factor(radii**2)) > 0).all())
+        return not bool((np.diff(radii * self.factor(radii**2)) > 0).all())

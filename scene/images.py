@@ -13,6 +13,7 @@ from .capture import Capture, Colour, View
 from .decode import check_aspect, colours_of, read_header, read_pixels
 from .distortion import Distortion
 from .masks import defect_share
+from .query_lens import QueryLens
 
 BLACK: Colour = (0.0, 0.0, 0.0)
 WHITE: Colour = (1.0, 1.0, 1.0)
@@ -75,7 +76,7 @@ def read_image(
     size: tuple[int, int] | None = None,  # (width, height), pixels; None keeps the file's size
     background: Colour = WHITE,
     white: float | None = None,  # `Capture.white` of the capture that the image is compared with
-    lens: Distortion | None = None,  # to be undone
+    lens: Distortion | QueryLens | None = None,  # to be undone
     orientation: int = 1,  # EXIF's, by which the stored pixels are turned
 ) -> Tensor:
     """Colours of an image file in sRGB, [3, H, W] float32 in 0..1.
@@ -88,15 +89,40 @@ def read_image(
         InputError: the file is missing, unreadable, truncated, too large, of an unsupported kind,
             or of another aspect ratio than `size`.
     """
+    return read_with_alpha(path, size, background, white, lens, orientation)[0]
+
+
+def read_with_alpha(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    background: Colour = WHITE,
+    white: float | None = None,
+    lens: Distortion | QueryLens | None = None,
+    orientation: int = 1,
+    mask_path: Path | None = None,  # where the object is, if a file of its own says so
+) -> tuple[Tensor, Tensor | None]:
+    """`read_image`, and how much of each pixel is opaque, [H, W] in 0..1; None: all of it.
+
+    A mask of the size that viewers show, or of the stored one, is taken for transparency.
+    """
     across = size[::-1] if size is not None and orientation >= 5 else size
+    if isinstance(lens, QueryLens):  # which may be of another aspect than `size`
+        across = None
     channels = _turned(_load(Path(path), across, white), orientation)
+    if isinstance(lens, QueryLens):
+        lens.check((channels.shape[2], channels.shape[1]), Path(path))
+    if mask_path is not None:
+        channels = _masked(channels, mask_path, orientation)
     if lens is not None:
         channels = lens.undone(channels, size)
-    return torch.from_numpy(_resample(_composited(channels, background), size))
+    alpha = torch.from_numpy(_resample(channels[3:], size)[0]) if len(channels) == 4 else None
+    return torch.from_numpy(_resample(_composited(channels, background), size)), alpha
 
 
 def read_mask(
-    path: str | Path, size: tuple[int, int] | None = None, lens: Distortion | None = None
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    lens: Distortion | QueryLens | None = None,
 ) -> Tensor:
     """A ground-truth mask, [H, W] bool: true where more than half of a pixel is defect.
 
@@ -105,12 +131,26 @@ def read_mask(
     Raises:
         InputError: as `read_image`.
     """
-    share = defect_share(Path(path))
-    if size is not None:
-        height, width = share.shape
-        check_aspect((width, height), size, Path(path))
+    return read_share(path, size, lens) > 0.5
+
+
+def read_share(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    lens: Distortion | QueryLens | None = None,
+    orientation: int = 1,
+) -> Tensor:
+    """How much of each pixel a mask in a file marks, [H, W] in 0..1.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    wanted = lens.size if isinstance(lens, QueryLens) else size
+    share = _upright_share(Path(path), wanted, orientation)
+    if wanted is not None:
+        check_aspect((share.shape[1], share.shape[0]), wanted, Path(path))
     channels = share[None] if lens is None else lens.undone(share[None], size)
-    return torch.from_numpy(_resample(channels, size)[0] > 0.5)
+    return torch.from_numpy(_resample(channels, size)[0])
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -159,15 +199,26 @@ def _turned(channels: NDArray[np.float32], orientation: int) -> NDArray[np.float
     return np.ascontiguousarray(channels)
 
 
-def _masked(channels: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+def _masked(channels: NDArray[np.float32], path: Path, orientation: int = 1) -> NDArray[np.float32]:
     """[4, H, W]: an image [3 or 4, H, W] that is transparent where the mask in a file is dark."""
-    share = defect_share(path)
-    width, height = channels.shape[2], channels.shape[1]
-    check_aspect((share.shape[1], share.shape[0]), (width, height), path)
-    alpha = _resample(share[None], (width, height))
+    size = (channels.shape[2], channels.shape[1])
+    share = _upright_share(path, size, orientation)
+    check_aspect((share.shape[1], share.shape[0]), size, path)
+    alpha = _resample(share[None], size)
     if len(channels) == 4:
         alpha = alpha * channels[3:]
     return np.concatenate([channels[:3], alpha])
+
+
+def _upright_share(
+    path: Path, size: tuple[int, int] | None, orientation: int
+) -> NDArray[np.float32]:
+    """A mask [h, w] in 0..1, turned as its image (width, height) is where its shape says so."""
+    share = defect_share(path)
+    if size is None or orientation < 5:
+        return share
+    lies = (share.shape[0] > share.shape[1]) != (size[1] > size[0])
+    return _turned(share[None], orientation)[0] if lies else share
 
 
 def _composited(channels: NDArray[np.float32], background: Colour) -> NDArray[np.float32]:

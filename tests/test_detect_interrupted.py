@@ -21,7 +21,7 @@ from calibrate import CalibrateConfig, calibrate
 from detect import DetectConfig, detect
 from gaussian_renderer.cpu import native
 from pipeline.inspector import Inspection, Inspector
-from pipeline.journal import NAME
+from pipeline.journal import NAME, files_state, open_journal
 from scene import InputError
 from train import train
 
@@ -76,7 +76,7 @@ def test_whatever_ends_a_run_the_same_command_goes_on(
         image | {"seconds": found["seconds"]}
         for image, found in zip(undisturbed["images"], partial["images"], strict=False)
     ]
-    assert (tmp_path / "o/report.html").read_text().count("<article>") == 3
+    assert (tmp_path / "o/report.html").read_text().count("<article ") == 3
     with pytest.MonkeyPatch.context() as patch:
         seen = dying(patch, 99, error)
         again = detect(config).results
@@ -259,7 +259,7 @@ def test_a_name_of_any_bytes_costs_nothing(model: Path, tmp_path: Path) -> None:
     assert {"\\udcff\\udcfe", "new\\nline", "n" * 251} < set(by_name)
     assert len({entry["score"] for entry in stored["images"]}) == 1
     assert len((tmp_path / "o/results.csv").read_bytes().decode().splitlines()) == 7
-    assert (tmp_path / "o/report.html").read_bytes().decode().count("<article>") == 6
+    assert (tmp_path / "o/report.html").read_bytes().decode().count("<article ") == 6
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock is of Unix")
@@ -291,3 +291,29 @@ def test_a_fault_of_the_program_is_raised_once_and_not_of_every_image(
     finally:
         native.kernel.cache_clear()
     assert not (tmp_path / "o").exists()
+
+
+def test_a_run_does_not_go_on_with_other_masks_or_without_them(tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / "0.png").write_bytes(b"one")
+
+    def settings() -> dict[str, str]:
+        return {"images": "x", "ignore_masks": files_state(masks)}
+
+    with open_journal(tmp_path / "run", "model", settings()):
+        pass
+    with open_journal(tmp_path / "run", "model", settings()):
+        pass
+    for other in ({"images": "x"}, {**settings(), "masks": "more"}):
+        with (
+            pytest.raises(InputError, match="masks"),
+            open_journal(tmp_path / "run", "model", other),
+        ):
+            pass
+    (masks / "0.png").write_bytes(b"another")
+    with (
+        pytest.raises(InputError, match="ignore_masks"),
+        open_journal(tmp_path / "run", "model", settings()),
+    ):
+        pass
