@@ -27,21 +27,24 @@ from tqdm import tqdm
 from anomaly import feature_names
 from gaussian_renderer import backend_help, choose_device, renders_many
 from pipeline.command_line import run, settle_threads
+from pipeline.focal import fit_focal
 from pipeline.groups import ObjectInspector, group_names, inspect_objects
 from pipeline.inspector import Inspection, Inspector
-from pipeline.journal import is_unfinished, open_journal
+from pipeline.journal import files_state, is_unfinished, open_journal
 from pipeline.model_folder import ModelFolder, provenance
 from pipeline.object_calibration import calibrate_objects
 from pipeline.open_inspector import InspectionSettings, display_scale, open_inspector
 from pipeline.presets import DETECTION
+from pipeline.reading import QuerySetup, query_setup
 from pipeline.results import Results, overlay_path
 from pose_estimation import PoseSettings, matcher_names
-from report import detection_report, write_overlay, write_report
+from report import detection_report, run_in_3d, write_overlay, write_report
 from scene import (
     Capture,
     Distortion,
     InputError,
     Query,
+    QueryLens,
     folder_lock,
     label_summary,
     read_capture,
@@ -52,6 +55,7 @@ from scene import (
 )
 
 _BATCH = 16  # queries in one go where a call renders many views (a GPU)
+_SETUP = ("masks", "background", "ignore_masks", "camera")
 _WRITERS = 4  # threads that encode and write images
 
 
@@ -85,6 +89,16 @@ class DetectConfig:
     """Folder with weight files, for machines without a network."""
     false_alarm_rate: float = 0.01
     """Share of good images that may be called anomalous; sets the threshold."""
+    masks: Path | None = None
+    """Folder of masks, white on the object, named as the images within their folder."""
+    background: Path | None = None
+    """The same camera's picture without the part, or a folder of several."""
+    ignore_masks: Path | None = None
+    """Masks, white where nothing is inspected (a gripper): a folder, or one file for all images."""
+    camera: Annotated[str | None, tyro.conf.arg(metavar="FILE|exif|fit")] = None
+    """The queries' own camera, if not that of the train views: YAML, XML or JSON as OpenCV or ROS
+    write it, or JSON with fx, fy, cx, cy, w, h, k1 ...; `exif`: the focal length in the images;
+    `fit`: the one at which the object fits some of them."""
     group_by: Annotated[str | None, tyro.conf.arg(metavar="folder|REGEX")] = None
     """Several images of one object are inspected together: `folder` takes those of a folder for
     one object, a regular expression those of which its one group matches the same part of the name
@@ -119,7 +133,9 @@ def detect(config: DetectConfig) -> Detections:
     settings, why = _settings(config, stored["preset"])
     inspector = open_inspector(folder, settings)
     queries, capture = _queries(config, stored)
-    notes = [why, *inspector.notes]
+    inspector = replace(inspector, setup=_setup(config, inspector, queries))
+    own = inspector.setup.lens
+    notes = [why, *inspector.notes, *([] if own is None else [own.text])]
     print(f"{inspector.name}: {len(queries)} images; {'; '.join(notes)}")
     if labels := label_summary(queries):
         print(labels)
@@ -132,9 +148,10 @@ def detect(config: DetectConfig) -> Detections:
         open_journal(root, folder.identity(), _decisive(config, settings)) as journal,
     ):
         results = Results(
-            root, inspector.threshold, _truth(capture), inspector.world, journal, inspector.lens
-        )
-        left = results.take_over(queries)
+            root, inspector.threshold, _truth(capture), inspector.world, journal,
+            inspector.reader.undone,
+        )  # fmt: skip
+        left, scale = results.take_over(queries), display_scale(inspector, folder)
         if results.entries:
             print(f"{len(results.entries)} images were inspected before: {len(left)} are left")
 
@@ -145,12 +162,13 @@ def detect(config: DetectConfig) -> Detections:
                 together = ObjectInspector(inspector, calibration, root)
                 objects = inspect_objects(together, names, results.queries, results.entries)
             document = results.write(_as_json(config, settings, size, notes), complete, objects)
-            report = detection_report(document, results.queries, inspector.name, root)
+            in_3d = run_in_3d(inspector, folder, results.entries, root, scale) if complete else None
+            report = detection_report(document, results.queries, inspector.name, root, in_3d)
             write_report(root / "report.html", report)
             return document
 
         try:
-            _inspect_all(inspector, left, size, results, display_scale(inspector, folder))
+            _inspect_all(inspector, left, size, results, scale)
             document = write(complete=True)
         except BaseException as stop:  # also of a bug: hours of work may have been done
             notes.append(f"interrupted after {len(results.entries)} of {len(queries)} images")
@@ -180,7 +198,9 @@ def _inspect_all(
         for start in range(0, len(queries), size):
             batch = queries[start : start + size]
             found = inspector.inspect([query.image_path for query in batch])
-            pairs = [_with_mask(*pair, inspector.lens) for pair in zip(batch, found, strict=True)]
+            pairs = [
+                _with_mask(*p, inspector.reader.undone) for p in zip(batch, found, strict=True)
+            ]
             overlays = [
                 writers.submit(_write_overlay, results.root, query, *pair, scale, limit)
                 for query, pair in zip(batch, pairs, strict=True)
@@ -196,7 +216,7 @@ def _inspect_all(
 
 
 def _with_mask(
-    query: Query, found: Inspection, lens: Distortion | None
+    query: Query, found: Inspection, lens: Distortion | QueryLens | None
 ) -> tuple[Inspection, NDArray[np.bool_] | None]:
     """An inspection with the ground truth [H, W]; a mask that cannot be read is its error."""
     if query.mask_path is None or found.anomaly_map is None:
@@ -216,7 +236,8 @@ def _write_overlay(
         return
     flagged = None if limit is None else found.anomaly_map >= limit
     path = root / overlay_path(query)
-    write_overlay(path, found.image, found.rendering, found.anomaly_map, scale, mask, flagged)
+    photograph = found.image if found.photograph is None else found.photograph
+    write_overlay(path, photograph, found.rendering, found.anomaly_map, scale, mask, flagged)
 
 
 def _settings(config: DetectConfig, trained_preset: str) -> tuple[InspectionSettings, str]:
@@ -259,6 +280,24 @@ def _queries(
     return capture.queries, capture
 
 
+def _setup(config: DetectConfig, inspector: Inspector, queries: Sequence[Query]) -> QuerySetup:
+    """What is said of how the queries were taken. Raises InputError."""
+    if not inspector.is_plain and (config.masks or config.background):
+        raise InputError(
+            "--masks and --background need a model of the object alone, and this one shows what "
+            "stood around it: train on transparent images, or leave them out"
+        )
+    asked = {name: getattr(config, name) for name in _SETUP}
+    is_fitted = config.camera == "fit"
+    if is_fitted:
+        asked["camera"] = None
+    setup = query_setup(inspector.camera, queries, **asked)
+    if not is_fitted:
+        return setup
+    lens = fit_focal(replace(inspector, setup=setup), [query.image_path for query in queries])
+    return replace(setup, lens=lens)
+
+
 def _truth(capture: Capture | None) -> dict[str, Tensor]:
     """True poses by query name, in the frame of the files."""
     if capture is None:
@@ -286,12 +325,20 @@ def _output_root(config: DetectConfig) -> Path:
 def _decisive(config: DetectConfig, settings: InspectionSettings) -> dict[str, Any]:
     """What decides the results beside the model: a run goes on only with the same."""
     images = None if config.images is None else str(config.images.resolve())
+    given = {name: getattr(config, name) for name in _SETUP}
+    setup = {name: _given(value) for name, value in given.items() if value is not None}
     weights = None if settings.weights is None else str(settings.weights.resolve())
     return {
         "images": images, "good_label": config.good_label, **asdict(settings.preset),
         "pose": asdict(settings.pose), "false_alarm_rate": settings.false_alarm_rate,
-        "weights": weights, "backend": settings.backend, "device": settings.device.type,
+        "weights": weights, "backend": settings.backend, "device": settings.device.type, **setup,
     }  # fmt: skip
+
+
+def _given(value: Path | str) -> str:
+    """A file or folder and its state, or a word such as exif."""
+    path = Path(value).resolve()
+    return f"{path} ({files_state(path)})" if path.exists() else str(value)
 
 
 def _as_json(

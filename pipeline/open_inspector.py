@@ -1,6 +1,6 @@
 """A calibrated model folder, opened once for all queries."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,13 @@ from anomaly import (
     make_features,
 )
 from gaussian_renderer import ObjectRenderer
-from pose_estimation import ExpectedResidual, PoseSettings, load_gallery, select_matcher
+from pose_estimation import (
+    ExpectedResidual,
+    PoseSettings,
+    load_gallery,
+    matchers_in_surroundings,
+    select_matcher,
+)
 from scene import Distortion, World, damage_named
 
 from .calibration import Calibration, CalibrationViews
@@ -25,6 +31,8 @@ from .inspector import Inspector
 from .model_folder import ModelFolder, camera_from_json
 from .presets import DetectionPreset
 from .remedies import calibrate_again
+from .surroundings import SurroundingsSearch
+from .zones import as_zones, load_zones, zones_note
 
 _NO_NORMAL_MODEL = "lab"  # features that are compared where nothing is known of good images
 _VIEWS_FOR_SCALE = 6  # train views whose scores set the colours of a run without a threshold
@@ -59,7 +67,16 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
     gallery = load_gallery(folder.gallery_path)
     selection = select_matcher(settings.preset.matcher, gallery, model, settings.weights)
     scorer, scores, note = _scorer(folder, model, calibration, settings)
-    notes = [f"matcher {selection.matcher.name}", selection.reason, note]
+    expected_residual = _expected_residual(scorer)
+    search = None
+    if config["background"] is not None and calibration.pose_check is not None:
+        search = SurroundingsSearch(
+            model, camera, matchers_in_surroundings(gallery, model),
+            replace(settings.pose, method="lm"), calibration.pose_check.in_surroundings(),
+            expected_residual,
+        )  # fmt: skip
+    zones = load_zones(folder, iteration)
+    notes = [f"matcher {selection.matcher.name}", selection.reason, note, zones_note(zones)]
     return Inspector(
         name=config["name"],
         model=model,
@@ -70,7 +87,7 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
         settings=settings.pose,
         scorer=scorer,
         pose_check=calibration.pose_check,
-        expected_residual=_expected_residual(scorer),
+        expected_residual=expected_residual,
         scores=scores,
         false_alarm_rate=settings.false_alarm_rate,
         notes=tuple(note for note in notes if note),
@@ -78,6 +95,8 @@ def open_inspector(folder: ModelFolder, settings: InspectionSettings) -> Inspect
         white=config.get("white"),
         lens=Distortion.from_json(config.get("lens")),
         turns=not config.get("exif_ignored", False),
+        search=search,
+        zones=as_zones(zones, gaussians.means),
     )
 
 

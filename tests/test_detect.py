@@ -1,5 +1,6 @@
 """detect.py from a model folder to results, pictures and a report."""
 
+import base64
 import csv
 import json
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from captures import ball_image, orbit, save_image, write_mad
 from PIL import Image
 from test_train import ITERATIONS, ROOT, small, tree_hash
@@ -18,7 +20,7 @@ from test_train import ITERATIONS, ROOT, small, tree_hash
 from calibrate import CalibrateConfig, calibrate
 from detect import DetectConfig, Detections, detect
 from pipeline.inspector import Inspection, Inspector
-from pipeline.model_folder import ModelFolder
+from pipeline.model_folder import ModelFolder, camera_from_json
 from scene import InputError, folder_lock
 from train import train
 
@@ -82,9 +84,89 @@ def test_maps_overlays_and_report(run: Detections) -> None:
         assert float(values.max()) == pytest.approx(image["score"], rel=1e-5)
         assert Image.open(run.folder / f"overlays/{image['name']}.jpg").size == (128, 32)
     html = (run.folder / "report.html").read_text()
-    assert html.count("<article>") == 3
+    assert html.count("<article ") == 3
     assert "http" not in html.replace("http://www.w3.org/", "")  # self-contained
     assert "held-out" in html  # where the threshold comes from
+
+
+def test_what_is_ignored_is_neither_scored_nor_kept_quiet(
+    capture: Path, model: Path, run: Detections, tmp_path: Path
+) -> None:
+    """The place that scored highest, behind a hand."""
+    before = run.results["images"][2]
+    values = np.asarray(Image.open(run.folder / before["map"]))
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    hand = np.zeros(values.shape, np.uint8)
+    hand[max(0, row - 4) : row + 5, max(0, column - 4) : column + 5] = 255
+    (tmp_path / "hands").mkdir()
+    Image.fromarray(hand).save(tmp_path / "hands/0.png")
+    config = DetectConfig(model, images=capture / "test/Burrs", output=tmp_path / "found",
+                          ignore_masks=tmp_path / "hands")  # fmt: skip
+    found = detect(config)
+    entry = found.results["images"][0]
+    values = np.asarray(Image.open(found.folder / entry["map"]))
+    assert (values[hand > 0] == 0).all()
+    assert entry["score"] == pytest.approx(float(values.max()), rel=1e-5)
+    assert 0.02 < entry["not_inspected"] < 0.6
+    assert before["not_inspected"] == 0
+    assert "of the object was not inspected" in (found.folder / "report.html").read_text()
+
+
+def test_an_object_cut_out_by_a_mask_scores_as_before_white(
+    capture: Path, model: Path, run: Detections, tmp_path: Path
+) -> None:
+    """In a room, with the silhouette of what stood before white; one query has no mask."""
+    for number in range(2):
+        pixels = np.asarray(Image.open(capture / f"test/good/{number}.png").convert("RGB"))
+        shown = (pixels < 250).any(axis=2)
+        random = np.random.default_rng(number)
+        room = random.integers(0, 255, pixels.shape, dtype=np.uint8)
+        for folder, values in (("room", np.where(shown[..., None], pixels, room)),
+                               ("masks", shown.astype(np.uint8) * 255)):  # fmt: skip
+            (tmp_path / folder).mkdir(exist_ok=True)
+            if folder == "room" or number == 0:
+                Image.fromarray(values).save(tmp_path / folder / f"{number}.png")
+    found = detect(DetectConfig(model, images=tmp_path / "room", output=tmp_path / "found",
+                                masks=tmp_path / "masks"))  # fmt: skip
+    cut, without = found.results["images"]
+    assert cut["score"] == pytest.approx(run.results["images"][0]["score"], rel=0.3)
+    assert "mask" in cut["background"]
+    assert "has no mask" in without["error"]
+    assert found.failures == [without["error"]]
+    assert run.results["images"][0]["background"] == "plain, of one colour"
+
+
+def test_the_report_carries_the_run_into_3d(run: Detections, model: Path) -> None:
+    """The burr is where its map says, on the Gaussians and as a marker."""
+    html = (run.folder / "report.html").read_text()
+    text = html.split('<script type="application/json" id="scene">')[1].split("</script>")[0]
+    scene = json.loads(text)
+    assert [layer["name"] for layer in scene["layers"]] == ["heat", "count", "seen", "residual"]
+    assert len(scene["train"]) == 18
+    trusted = [image for image in run.results["images"] if image["pose_ok"] is not False]
+    by_name = {image["name"]: image for image in scene["images"]}
+    assert set(by_name) == {image["name"] for image in trusted}
+    burr = next(image for image in trusted if image["name"] == "Burrs/0")
+    assert burr["is_anomalous"]
+    pose = list(np.ravel(burr["world_to_camera"])[:12])
+    assert by_name["Burrs/0"]["pose"] == pytest.approx(pose, abs=1e-5)
+    flagged = [m for m in scene["markers"] if m["title"].startswith("Burrs/0, peak")]
+    assert len(flagged) == max(1, len(burr["regions"]))
+    assert {scene["images"][marker["image"]]["name"] for marker in flagged} == {"Burrs/0"}
+    values = np.asarray(Image.open(run.folder / burr["map"]))
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    folder = ModelFolder(model)
+    camera = camera_from_json(folder.load_config()["camera"]).at(
+        torch.tensor(burr["world_to_camera"], dtype=torch.float64)
+    )
+    pairs = np.frombuffer(base64.b64decode(by_name["Burrs/0"]["heat"]), "<u4")
+    hottest = torch.from_numpy((pairs & 0xFFFFFF)[(pairs >> 24) == (pairs >> 24).max()].astype(int))
+    means = folder.load_gaussians(ITERATIONS).means[hottest].double()
+    for places in (means, torch.tensor([flagged[0]["position"]], dtype=torch.float64)):
+        x, y, _ = camera.project(places)
+        distance = (x - column - 0.5).square() + (y - row - 0.5).square()
+        assert float(distance.sqrt().min()) < 4  # pixels of 32
+    assert len(hottest) < 0.25 * scene["count"]  # and nowhere else
 
 
 def test_one_image_scores_as_in_a_batch(
@@ -296,9 +378,10 @@ def test_surroundings_that_the_model_does_not_know_are_named(
     Image.fromarray(np.where(empty, texture, image)).save(tmp_path / "shots/room.png")
     shutil.copy(shots[0], tmp_path / "shots/plain.png")
     done = detect(DetectConfig(model, images=tmp_path / "shots", output=tmp_path / "found"))
-    notes = {entry["name"]: entry["note"] for entry in done.results["images"]}
-    assert "cut the object out" not in (notes["plain"] or "")
-    assert "cut the object out" in notes["room"]
+    plain, room = done.results["images"]
+    assert plain["background"] == "plain, of one colour"
+    assert room["error"] is not None or room["background"].startswith("unknown")
+    assert room["is_anomalous"] is None or room["pose_ok"]
 
 
 def test_an_image_of_one_colour_is_an_error_and_not_a_good_part(
