@@ -23,6 +23,7 @@ from .regions import Region, find_regions, region_positions
 from .residual_memory import Expectation, MemorySettings, ResidualMemory
 from .scoring import FeatureScorer, NormalModelScorer, Scored, Scorer, feature_maps, resize_maps
 from .threshold import MINIMAL_COUNT, ScoreDistribution, Threshold, fit_score_distribution
+from .zones import Zones, painted_members
 
 __all__ = [
     "FEATURES",
@@ -43,6 +44,7 @@ __all__ = [
     "Scored",
     "Scorer",
     "Threshold",
+    "Zones",
     "agreement",
     "background_gains",
     "build_memory",
@@ -60,6 +62,7 @@ __all__ = [
     "in_known_light",
     "make_features",
     "merge_places",
+    "painted_members",
     "project",
     "region_positions",
     "repeats",

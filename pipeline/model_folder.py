@@ -100,6 +100,21 @@ class ModelFolder:
         """The good images that set the threshold, at the poses that were found."""
         return self.root / "calibration_views.npz"
 
+    @property
+    def zones_path(self) -> Path:
+        """Zones of the surface that a person painted (zones.py); most models have none."""
+        return self.root / "zones.npz"
+
+    @property
+    def progress_path(self) -> Path:
+        """Pictures of the training (train.py --view)."""
+        return self.root / "progress"
+
+    @property
+    def report_path(self) -> Path:
+        """The calibration for people."""
+        return self.root / "calibration.html"
+
     def fold(self, number: int, count: int, views: Sequence[str]) -> "ModelFolder":
         """Where the model without one of `count` folds of these views lies until all are done."""
         digest = hashlib.sha256("\n".join(views).encode()).hexdigest()[:8]
@@ -118,10 +133,11 @@ class ModelFolder:
         for path in (
             self.config_path, self.settings_path, self.checkpoint_path, self.metrics_path,
             self.gallery_path, self.calibration_path, self.normal_model_path,
-            self.calibration_views_path, self.train_poses_path, self.root / "cameras.json",
+            self.calibration_views_path, self.train_poses_path, self.report_path, self.zones_path,
+            self.root / "cameras.json",
         ):  # fmt: skip
             path.unlink(missing_ok=True)
-        for inner in ("point_cloud", "folds"):
+        for inner in ("point_cloud", "folds", "progress"):
             shutil.rmtree(self.root / inner, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -248,7 +264,8 @@ class ModelFolder:
         Raises InputError when the folder is not complete.
         """
         self.load_config()
-        paths = self.config_path, self.calibration_path
+        paths = [self.config_path, self.calibration_path]
+        paths += [self.zones_path] * self.zones_path.is_file()
         return {path.name: sha256_of(path) for path in paths} | {"commit": _commit()}
 
     def _sealed(self, iteration: int) -> dict[str, Path]:
