@@ -38,7 +38,7 @@ from pipeline.calibration import Calibration, CalibrationViews
 from pipeline.command_line import run, settle_threads
 from pipeline.model_folder import ModelFolder, check_world
 from pipeline.open_inspector import InspectionSettings, open_inspector
-from pipeline.photographs import inspect_photographs
+from pipeline.photographs import add_photographs, inspect_photographs
 from pipeline.presets import DETECTION, TRAINING
 from pipeline.remembered import refuse_to_forget, remembered
 from pipeline.training import Training, held_out_quality, split_training, subset, views_at
@@ -56,6 +56,7 @@ from pose_estimation import (
     view_residuals,
     wrong_views,
 )
+from report import calibration_report, write_report
 from scene import (
     Camera,
     Gaussians,
@@ -74,7 +75,6 @@ _SUSPICIOUS = 1.0  # pixels between input and estimated poses
 # from their input poses but well modelled, hence the second figure beside the pixels.
 _LOST, _LOST_PSNR = 0.025, 18.0  # of the image's side; dB of held-out views below which that counts
 _LEAST_PSNR = 14.0  # dB, wherever they are found
-_FAR = 10.0  # times the threshold: photographs that raise it by more are not of good parts
 _MOST_WRONG = 0.25  # of the views, whose poses may be wrong
 _CHECKPOINT_EVERY = 1000  # iterations of a fold's training
 
@@ -151,10 +151,31 @@ def calibrate(config: CalibrateConfig, if_needed: bool = False) -> Calibration:
                     folder.restore(earlier)
                     raise InputError(f"{error} (the earlier photographs still count)") from error
                 folder.save_calibration(replace(calibration, good=""), config.iteration)
-                raise
+                raise InputError(
+                    f"{error} (the calibration now stands on the held-out views alone)"
+                ) from error
+        _write_report(config, folder)
     for name, scores in calibration.scores.items() if config.good is None else ():
         print(f"{name}: {_threshold(scores)}, from {scores.origin}")
     return calibration
+
+
+def _write_report(config: CalibrateConfig, folder: ModelFolder) -> None:
+    """calibration.html, for people; what keeps it from being written costs nothing else."""
+    try:
+        inspector = open_inspector(folder, _as_detection(config))
+        write_report(folder.report_path, calibration_report(inspector, folder))
+    except InputError as error:
+        print(f"{folder.report_path.name} was not written: {error}")
+
+
+def _as_detection(config: CalibrateConfig) -> InspectionSettings:
+    """The parts that detection will use."""
+    assert config.features is not None
+    assert config.matcher is not None
+    device, _ = choose_device(config.device, config.backend)
+    preset = replace(DETECTION["default"], features=config.features, matcher=config.matcher)
+    return InspectionSettings(preset, device, config.backend, config.threads or 1, config.weights)
 
 
 def _resolved(
@@ -256,7 +277,9 @@ def _calibrate(
     gallery = build_gallery(model, train.cameras, train.images, training.images.silhouettes)
     save_gallery(gallery, folder.gallery_path)
     older = folder.root / "calibration.npz"  # of versions before 0.4
-    for path in (folder.normal_model_path, folder.calibration_views_path, older):
+    for path in (
+        folder.normal_model_path, folder.calibration_views_path, folder.report_path, older,
+    ):  # fmt: skip
         path.unlink(missing_ok=True)
     calibration = Calibration()
     if len(held_out.views) >= MINIMAL_COUNT:
@@ -506,13 +529,7 @@ def _with_photographs(
     A photograph whose pose is not found, or that scores unlike the others, is named and left out.
     """
     assert config.good is not None
-    assert config.features is not None
-    device, _ = choose_device(config.device, config.backend)
-    assert config.matcher is not None
-    preset = replace(DETECTION["default"], features=config.features, matcher=config.matcher)
-    settings = InspectionSettings(
-        preset, device, config.backend, config.threads or 1, config.weights,
-    )  # fmt: skip
+    settings = _as_detection(config)
     if calibration.pose_check is None:
         raise InputError(
             "--good: poses of photographs can only be checked with at least "
@@ -523,27 +540,10 @@ def _with_photographs(
     for path, reason in found.left_out:
         print(f"left out: {path}: {reason}")
     name, before = inspector.scorer.name, inspector.scores
-    held_out, models = ((), 1) if before is None else (before.scores, before.models)
-    if len(held_out) + len(found.used) < MINIMAL_COUNT:
-        raise InputError(
-            f"--good: {len(found.used)} of {len(found.used) + len(found.left_out)} photographs in "
-            f"'{config.good}' can be used, too few for a threshold (at least {MINIMAL_COUNT}): add "
-            "photographs"
-        )
-    scores = fit_score_distribution(held_out, found.scores, models)
-    if before is not None and scores.threshold().value > _FAR * before.threshold().value:
-        raise InputError(
-            f"--good: with the photographs in '{config.good}' the threshold would rise from "
-            f"{before.threshold().value:.4g} to {scores.threshold().value:.4g}, and defects would "
-            "pass: check that they show good parts of this object, in the light of the training "
-            "(the threshold now stands on the held-out views alone)"
-        )
-    path = folder.calibration_views_path
-    kept = CalibrationViews.load(path) if path.is_file() else CalibrationViews([], [])
-    found.join(kept, inspector).save(path)
-    calibration = replace(calibration, scores=calibration.scores | {name: scores})
-    folder.save_calibration(calibration, config.iteration)
-    _say_moved(before, scores)
+    calibration = add_photographs(
+        folder, calibration, inspector, found, config.good, config.iteration
+    )
+    _say_moved(before, calibration.scores[name])
     return calibration
 
 

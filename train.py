@@ -48,6 +48,7 @@ from pipeline.training import (
     views_at,
 )
 from pose_estimation.train_poses import refine_train_poses
+from report.training_pictures import TrainingPictures
 from scene import (
     CappedDensify,
     Capture,
@@ -120,6 +121,9 @@ class TrainConfig:
     """CPU threads; default: all cores. The result is the same for any number."""
     checkpoint_every: int = 1000
     """Iterations between two checkpoints."""
+    view: int = 0
+    """Write a picture every n iterations, into progress/ of the model folder: three train views,
+    the model's rendering of each, and four times the difference. 0: none."""
     overwrite: bool = False
     """Replace a model that was trained with other settings."""
 
@@ -217,7 +221,13 @@ def _train(
     print(
         f"{capture.name}: {len(training.views)} train views, {len(held_out.views)} held out; {why}"
     )
-    gaussians, seconds = optimise(training, folder)
+    pictures = None
+    if config.view:
+        pictures = TrainingPictures(
+            folder.progress_path, config.view, [view.camera for view in training.views],
+            training.images.colours, training.renderer,
+        )  # fmt: skip
+    gaussians, seconds = optimise(training, folder, pictures=pictures)
     folder.save_gaussians(gaussians, training.preset.iterations)
     save_cameras(training.views, folder.root / "cameras.json")
     figures = {
@@ -233,11 +243,12 @@ def optimise(
     training: Training,
     folder: ModelFolder,
     observe: Callable[[int, Gaussians, float], None] | None = None,
+    pictures: TrainingPictures | None = None,
 ) -> tuple[Gaussians, float]:
     """THE LOOP: trains, or goes on from the folder's checkpoint; the Gaussians and the seconds.
 
     `observe(iteration, gaussians, seconds)` is called with every line of metrics.jsonl; the time
-    that it takes is not counted.
+    that it and `pictures` take is not counted.
     """
     preset, views, seed = training.preset, training.views, training.seed
     state, policy, extent = _start(training, folder)
@@ -272,6 +283,10 @@ def optimise(
                     if observe is not None:
                         observe(iteration, state.gaussians.detach(), spent)
                         started = time.monotonic() - spent
+            if pictures is not None and pictures.is_due(iteration, total):
+                spent = time.monotonic() - started
+                pictures.write(iteration, state.gaussians)
+                started = time.monotonic() - spent
             if iteration % training.checkpoint_every == 0 or iteration == total:
                 state.seconds = time.monotonic() - started
                 save_checkpoint(state, folder.checkpoint_path)
@@ -446,6 +461,8 @@ def _check(config: TrainConfig) -> None:
         raise InputError(f"--resolution must be at least 16 pixels, not {config.resolution}")
     if config.checkpoint_every < 1:
         raise InputError("--checkpoint-every must be at least 1")
+    if config.view < 0:
+        raise InputError(f"--view must be at least 1 iteration, or 0, not {config.view}")
 
 
 def _digest(views: Sequence[View]) -> str:

@@ -23,7 +23,7 @@ from scene import InputError, Query, atomic_write
 
 from .inspector import Inspector
 from .object_calibration import ObjectCalibration
-from .results import _plain
+from .results import plain_cell
 
 _REACH = 0.12  # of the object's radius: flagged Gaussians so near to each other are one region
 _AGREES = 0.01  # p-value somewhere in a region below which on an image is named as showing it
@@ -252,5 +252,5 @@ def _table(objects: Sequence[dict[str, Any]]) -> str:
     writer.writerow(_COLUMNS)
     for each in objects:
         row = each | {"n_images": len(each["images"]), "n_refused": len(each["refused"])}
-        writer.writerow([_plain(row[column]) for column in _COLUMNS])
+        writer.writerow([plain_cell(row[column]) for column in _COLUMNS])
     return text.getvalue()

@@ -21,6 +21,7 @@ from scene import (
     Distortion,
     InputError,
     Query,
+    QueryLens,
     World,
     atomic_write,
     damage_named,
@@ -40,7 +41,7 @@ _FOUND_DEGREES, _FOUND_UNITS = 1.0, 0.02  # a pose within both counts as found
 _ENTRY = (
     "score", "tail_probability", "is_anomalous", "world_to_camera", "pose_ok", "pose_loss",
     "pose_ambiguous", "map", "regions", "seconds", "rotation_error_deg", "translation_error",
-    "error", "note",
+    "error", "note", "background", "not_inspected",
 )  # fmt: skip
 _COLUMNS = (
     "path", "name", "label", "score", "tail_probability", "is_anomalous", "pose_ok", "pose_loss",
@@ -61,7 +62,7 @@ def overlay_path(query: Query) -> str:
 
 
 def _read_pixels(
-    path: Path, query: Query, lens: Distortion | None
+    path: Path, query: Query, lens: Distortion | QueryLens | None
 ) -> tuple[NDArray, NDArray | None]:
     """An anomaly map [H, W] and its mask, None for a good image.
 
@@ -89,7 +90,7 @@ class Results:
         true_poses: dict[str, Tensor],  # by query name, in the frame of the files
         world: World | None = None,  # of the model; None: that of the files
         journal: Journal | None = None,  # of the run, which makes entries survive a kill
-        lens: Distortion | None = None,  # that maps are free of and masks are not
+        lens: Distortion | QueryLens | None = None,  # that maps are free of and masks are not
     ) -> None:
         self.root, self.threshold, self.true_poses = root, threshold, true_poses
         self.world = world or World()
@@ -161,6 +162,8 @@ class Results:
             "map": map_path(query),
             "regions": found.regions,
             "seconds": {stage: round(found.seconds[stage], 4) for stage in STAGES},
+            "background": printable(found.background) or None,
+            "not_inspected": found.not_inspected,
         }
         truth = self.true_poses.get(query.name)
         if truth is not None:
@@ -315,13 +318,12 @@ def _table(entries: list[dict[str, Any]]) -> str:
     writer.writerow([*_COLUMNS, *(f"seconds_{stage}" for stage in STAGES)])
     for entry in entries:
         seconds = entry["seconds"] or {}
-        writer.writerow(
-            [*(_plain(entry[name]) for name in _COLUMNS), *(seconds.get(stage) for stage in STAGES)]
-        )
+        cells = [plain_cell(entry[name]) for name in _COLUMNS]
+        writer.writerow([*cells, *(seconds.get(stage) for stage in STAGES)])
     return text.getvalue()
 
 
-def _plain(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula, and that does not end its line."""
     if not isinstance(value, str):
         return value

@@ -8,6 +8,7 @@ from pipeline.results import overlay_path
 from scene import Query, printable
 
 from .page import Report, ReportImage, Value
+from .run_in_3d import RunIn3D
 
 _POSE_FAILED = (
     "The pose was not found: the score says nothing about defects. Look at the rendering."
@@ -26,9 +27,11 @@ def detection_report(
     queries: Sequence[Query],  # one for each of the document's images
     title: str,
     folder: Path,  # of the run, with overlays/<name>.jpg of each scored image
+    in_3d: RunIn3D | None = None,
 ) -> Report:
     """The report of a run."""
     summary = document["summary"]
+    numbers = [None] * len(queries) if in_3d is None else in_3d.numbers
     images = [
         ReportImage(
             name=printable(query.name),
@@ -38,10 +41,15 @@ def detection_report(
             flagged=entry["is_anomalous"],
             pose_ok=entry["pose_ok"] is not False,
             note=entry["error"]
-            or " ".join(filter(None, (_sentences(entry.get("note")), _image_note(entry)))),
+            or " ".join(
+                filter(
+                    None, (_sentences(entry.get("note")), _setup_note(entry), _image_note(entry))
+                )
+            ),
             overlay=None if entry["score"] is None else folder / overlay_path(query),
+            number_in_3d=number,
         )
-        for query, entry in zip(queries, document["images"], strict=True)
+        for query, entry, number in zip(queries, document["images"], numbers, strict=True)
     ]
     figures = {
         "image AUROC": summary["image_auroc"],
@@ -60,7 +68,16 @@ def detection_report(
         objects=document.get("objects", ()),
         settings=document["settings"],
         notes=document["settings"]["notes"],
+        in_3d=in_3d,
     )
+
+
+def _setup_note(entry: dict[str, Any]) -> str:
+    """How the object was cut out, and what of it was not inspected."""
+    background, missed = entry.get("background"), entry.get("not_inspected") or 0.0
+    parts = [f"Background: {background}."] if background else []
+    parts += [f"{missed:.0%} of the object was not inspected."] if missed else []
+    return " ".join(parts)
 
 
 def _image_note(entry: dict[str, Any]) -> str:

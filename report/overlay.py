@@ -13,15 +13,15 @@ _FLAGGED = (20, 20, 20)  # outline of what the threshold flags, RGB
 _TRUTH = (0, 230, 90)  # outline of the labelled defect
 
 
-def overlay(
+def panels(
     query: Tensor,  # [3, H, W], 0..1
     rendering: Tensor,  # [3, H, W]
     anomaly_map: Tensor,  # [H, W]
     scale: float,  # map value shown in the hottest colour; twice the threshold is a good choice
     mask: Tensor | NDArray | None = None,  # [H, W] bool, the labelled defect, outlined in green
     flagged: Tensor | NDArray | None = None,  # [H, W] bool, outlined in black
-) -> NDArray[np.uint8]:
-    """The four PANELS side by side with their names, uint8 RGB [H, 4 W, 3].
+) -> list[NDArray[np.uint8]]:
+    """The four PANELS, uint8 RGB [H, W, 3] each.
 
     The scale is fixed by the caller, so that overlays of different images can be compared and a
     good part does not glow. Raises ValueError unless the scale is positive and finite.
@@ -42,9 +42,21 @@ def overlay(
             filled = np.ascontiguousarray(np.asarray(region), np.uint8)
             outlines, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(blended, outlines, -1, colour, 1, cv2.LINE_AA)
-    panels = [photo, _to_bytes(rendering), coloured, blended]
+    return [photo, _to_bytes(rendering), coloured, blended]
+
+
+def overlay(
+    query: Tensor,  # [3, H, W], 0..1
+    rendering: Tensor,  # [3, H, W]
+    anomaly_map: Tensor,  # [H, W]
+    scale: float,
+    mask: Tensor | NDArray | None = None,  # [H, W] bool
+    flagged: Tensor | NDArray | None = None,  # [H, W] bool
+) -> NDArray[np.uint8]:
+    """The four `panels` side by side with their names, uint8 RGB [H, 4 W, 3]."""
+    drawn = panels(query, rendering, anomaly_map, scale, mask, flagged)
     return np.concatenate(
-        [_labelled(panel, name) for panel, name in zip(panels, PANELS, strict=True)], axis=1
+        [_labelled(panel, name) for panel, name in zip(drawn, PANELS, strict=True)], axis=1
     )
 
 

@@ -1,8 +1,10 @@
 """Overlays, charts, and a page that needs nothing but itself."""
 
+import json
 import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from report import (
     write_report,
 )
 from report.charts import roc_chart, score_histogram
+from report.page import script_json
 from scene import InputError, Query
 
 
@@ -147,7 +150,8 @@ def test_report_is_complete_and_self_contained(tmp_path):
     text = written(full_report(tmp_path), tmp_path)
     page = Page(text)
     names = {tag for tag, *_ in page.tags}
-    assert names.isdisjoint({"script", "link", "iframe", "object"})
+    assert names.isdisjoint({"link", "iframe", "object"})
+    assert not any("src" in attributes for tag, *attributes in page.tags if tag == "script")
     assert "http" not in text
     assert "url(" not in text
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.images)
@@ -167,7 +171,7 @@ def test_report_is_complete_and_self_contained(tmp_path):
         "Settings features classical",
     ):
         assert words in shown
-    assert [tag for tag, *_ in page.tags].count("rect") == 3 + 2  # bars and their legend
+    assert [tag for tag, *_ in page.tags].count("rect") == 2 + 2  # bars and their legend
     order = [shown.index(name) for name in ("Burrs/3", "Burrs/1", "Burrs/2", "good/0")]
     assert order == sorted(order)
 
@@ -204,13 +208,39 @@ def test_hostile_names_and_labels_stay_text(hostile, tmp_path):
     page = Page(written(page_of(hostile), tmp_path))
     expected = hostile.encode("utf-8", "backslashreplace").decode("utf-8").replace("\r", "\n")
     assert page.tags == plain.tags
-    assert page.images[0]["alt"] == expected
+    assert page.images[0]["alt"] == f"{expected}: image, rendering, anomaly map, overlay"
     assert page.images[0]["src"] == plain.images[0]["src"]
     assert [text.replace(expected, "plain") for text in page.texts] == plain.texts
 
 
+def test_many_images_stay_files_beside_the_page(tmp_path):
+    overlays = tmp_path / "overlays"
+    overlays.mkdir()
+    names = ["a#b?.jpg", "100%.jpg", "c\N{LATIN SMALL LETTER E WITH ACUTE}.jpg"]
+    names += [f"{i}.jpg" for i in range(198)]
+    for name in names:
+        (overlays / name).write_bytes(encode_jpeg(np.zeros((4, 16, 3), np.uint8)))
+    images = [ReportImage(name, 1.0, overlay=overlays / name) for name in names]
+    page = Page(written(Report("many", images), tmp_path))
+    found = {tmp_path / unquote(image["src"]) for image in page.images}
+    assert found == {overlays / name for name in names}
+    assert "keep that folder beside this page" in " ".join(" ".join(page.texts).split())
+    (overlays / names[5]).unlink()
+    with pytest.raises(InputError, match=rf"{names[5]}.*run detect\.py again"):
+        write_report(tmp_path / "report.html", Report("many", images))
+    few = written(Report("few", images[:3]), tmp_path)
+    assert all(image["src"].startswith("data:") for image in Page(few).images)
+
+
+def test_nothing_in_a_json_document_ends_its_script():
+    document = {"name": "</script><!--<script>&\u2028", "bytes": HOSTILE["not UTF-8"]}
+    text = script_json(document)
+    assert not set(text) & set("<>&")
+    assert json.loads(text) == document
+
+
 def test_report_of_nothing_and_of_unlabelled_images(tmp_path):
-    assert "Images by score" not in written(Report("empty", []), tmp_path)
+    assert "<article" not in written(Report("empty", []), tmp_path)
     page = written(Report("loose", [ReportImage("a", 1.0), ReportImage("b", 2.0)]), tmp_path)
     assert "not labelled" in " ".join(Page(page).texts)
     assert "ROC" not in page
