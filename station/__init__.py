@@ -1,0 +1,1 @@
+"""The inspection station: photographs come in, verdicts go out, nothing is lost."""
