@@ -1,15 +1,14 @@
 """Photographs and pictures go by age and size, those of good parts first; the history stays."""
 
-import logging
 import shutil
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import Row, select, update
 
-from .database import Database, Unavailable, record
+from .database import Database, record
 from .history import LAST_REVIEWS
+from .repeated import Repeated
 from .settings import StationSettings
 from .spool import Spool
 from .tables import inspections, photographs, verdicts
@@ -17,7 +16,6 @@ from .tables import inspections, photographs, verdicts
 _EVERY = 60.0  # seconds
 _AT_ONCE = 100
 _DAY = 86_400.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,27 +24,18 @@ class Retention:
 
     settings: StationSettings
     database: Database
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _loop: Repeated | None = None
 
     def start(self) -> None:
         """Starts the thread."""
         if self.settings.keep_days or self.settings.keep_bytes:
-            self._thread = threading.Thread(target=self._work, name="retention", daemon=True)
-            self._thread.start()
+            self._loop = Repeated("retention", _EVERY, lambda: self.apply(time.time()))
+            self._loop.start()
 
     def stop(self) -> None:
         """Ends the thread."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _work(self) -> None:
-        while not self._stopping.wait(_EVERY):
-            try:
-                self.apply(time.time())
-            except Unavailable as error:
-                _log.warning("%s", error)
+        if self._loop is not None:
+            self._loop.stop()
 
     def apply(self, now: float) -> int:
         """Removes what is too old or too much; the number of inspections that lost pictures."""

@@ -10,7 +10,6 @@ import hmac
 import io
 import json
 import logging
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,14 +24,16 @@ from sqlalchemy import Row, select, update
 from pipeline.results import plain_cell
 from scene import InputError, append_lines, write_json
 
-from .database import Database, Unavailable, record
+from .database import Database, record
 from .history import inspection
+from .repeated import Repeated
 from .settings import StationSettings
 from .tables import deliveries, inspections
 
 MOST_ATTEMPTS = 12  # about nine hours
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 3600.0  # seconds between attempts: doubled each time
 _TIMEOUT = 10.0  # seconds for a receiver to answer
+_EVERY = 0.3  # seconds between looks at what is due
 _AT_ONCE = 50
 _COLUMNS = (
     "key", "accepted", "finished", "model", "serial", "verdict", "score", "threshold",
@@ -60,27 +61,18 @@ class Courier:
     database: Database
     _written: set[str] = field(default_factory=set)  # keys in today's CSV file
     _written_in: Path | None = None
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _loop: Repeated | None = None
 
     def start(self) -> None:
         """Starts the thread where there is anyone to tell."""
         if sink_names(self.settings):
-            self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
-            self._thread.start()
+            self._loop = Repeated("courier", _EVERY, self.deliver_due)
+            self._loop.start()
 
     def stop(self) -> None:
         """Ends after the message that is under way."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _work(self) -> None:
-        while not self._stopping.wait(0.3):
-            try:
-                self.deliver_due()
-            except Unavailable as error:
-                _log.warning("%s", error)
+        if self._loop is not None:
+            self._loop.stop()
 
     def deliver_due(self) -> int:
         """Tries everything whose time has come; how many worked."""
@@ -94,7 +86,9 @@ class Courier:
         )  # fmt: skip
         with self.database.read() as connection:
             rows = connection.execute(due).all()
-        return sum(self._deliver(row) for row in rows if not self._stopping.is_set())
+        return sum(
+            self._deliver(row) for row in rows if not (self._loop and self._loop.is_stopping)
+        )
 
     def _deliver(self, row: Row) -> bool:
         ways: dict[str, Callable[[dict[str, Any]], None]] = {

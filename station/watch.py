@@ -9,7 +9,6 @@ ever written into it.
 import hashlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,8 +20,8 @@ from sqlalchemy import select
 from scene import printable
 from scene.decode import IMAGE_SUFFIXES
 
-from .database import Unavailable
 from .queue import Order, Queue, Upload
+from .repeated import Repeated
 from .settings import StationSettings, Watch
 from .spool import Refused
 from .tables import inspections
@@ -54,26 +53,19 @@ class Watcher:
     _unread: dict[str, str] = field(default_factory=dict)  # parts of this look, and why
     _seen: dict[str, tuple[tuple[_File, ...], float]] = field(default_factory=dict)
     _done: dict[str, str] = field(default_factory=dict)  # source keys of parts, by their name
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _loop: Repeated | None = None
 
     def start(self) -> None:
         """Starts the thread."""
-        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
-        self._thread.start()
+        self._loop = Repeated(
+            f"watch of {self.watch.folder}", _LOOK, lambda: self.look(time.monotonic())
+        )
+        self._loop.start()
 
     def stop(self) -> None:
         """Ends after the photograph that is being taken in."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _work(self) -> None:
-        while not self._stopping.wait(_LOOK):
-            try:
-                self.look(time.monotonic())
-            except (Unavailable, OSError) as error:
-                _log.warning("%s: %s", self.watch.folder, error)
+        if self._loop is not None:
+            self._loop.stop()
 
     def look(self, now: float) -> int:
         """Takes in the parts whose files have settled; their number."""
@@ -88,7 +80,7 @@ class Watcher:
             self._done.pop(name, None)
         taken = 0
         for name, files in sorted(parts.items()):
-            if self._stopping.is_set():
+            if self._loop and self._loop.is_stopping:
                 break
             known = self._seen.get(name)
             if known is None or known[0] != files:

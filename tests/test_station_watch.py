@@ -28,6 +28,7 @@ from station import history
 from station.database import Database, migrate, open_database
 from station.inspect_part import picture_path
 from station.queue import Answer, Order, Queue, Upload, answer, claim
+from station.repeated import Repeated
 from station.retention import Retention
 from station.settings import StationSettings, Watch
 from station.sinks import Courier, sink_names
@@ -433,3 +434,19 @@ def test_results_inside_the_watched_folder_are_refused(tmp_path: Path) -> None:
         station_settings(replace(config, watch=(str(tmp_path / "gone"),)))
     with pytest.raises(InputError, match="lies in"):
         refuse_inside(tmp_path / "in" / "x", tmp_path / "in", "--folder")
+
+
+def test_work_that_fails_once_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    called, again = [], threading.Event()
+
+    def work() -> None:
+        called.append(1)
+        if len(called) == 1:
+            raise OSError("the disk was away")
+        again.set()
+
+    loop = Repeated("errand", 0.01, work)
+    loop.start()
+    assert again.wait(10)
+    loop.stop()
+    assert "errand: OSError: the disk was away" in caplog.text
