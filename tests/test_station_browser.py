@@ -200,6 +200,7 @@ def test_a_click_recalibrates_from_confirmed_parts_and_another_undoes_it(
     page: Any, server: Server, images: dict[str, Path]
 ) -> None:
     before = server.inspect(images["a"]).json
+    server.post(f"/api/inspections/{before['key']}/reviews", answer="good", who="Ann")
     page.goto("/models/Ball/threshold")
     page.wait_for_selector("#figures b")
     page.click("#recalibrate")
